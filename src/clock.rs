@@ -1,0 +1,88 @@
+//! Time, as an argument.
+//!
+//! Everything that decides by time takes a `Moment`; only this file reads the system's clocks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+/// One reading of both clocks: `mono` to measure with, `wall` to compare with dates that others name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Monotonic time.
+    pub mono: Instant,
+    /// Calendar time.
+    pub wall: SystemTime,
+}
+
+impl Moment {
+    /// This moment, later by `wait` on both clocks.
+    pub fn plus(self, wait: Duration) -> Moment {
+        Moment { mono: self.mono + wait, wall: self.wall + wait }
+    }
+
+    /// The time since `earlier`, zero if that lies ahead.
+    pub fn since(self, earlier: Moment) -> Duration {
+        self.mono.saturating_duration_since(earlier.mono)
+    }
+
+    /// The calendar time as whole milliseconds since 1970.
+    pub fn unix_millis(self) -> u64 {
+        self.wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    }
+}
+
+/// Where the time comes from: the system, or a test's hand.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// The system's clocks.
+    #[default]
+    System,
+    /// A clock that only moves when told to.
+    Manual(ManualClock),
+}
+
+impl Clock {
+    /// The time now.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn now(&self) -> Moment {
+        match self {
+            Clock::System => Moment { mono: Instant::now(), wall: SystemTime::now() },
+            Clock::Manual(clock) => clock.now(),
+        }
+    }
+}
+
+/// A clock for tests and simulations.
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    start: Moment,
+    elapsed_nanos: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// A clock that stands still at the present.
+    pub fn new() -> Self {
+        ManualClock { start: Clock::System.now(), elapsed_nanos: Arc::default() }
+    }
+
+    /// What the clock shows.
+    pub fn now(&self) -> Moment {
+        self.start.plus(Duration::from_nanos(self.elapsed_nanos.load(Ordering::Relaxed)))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.elapsed_nanos.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        ManualClock::new()
+    }
+}

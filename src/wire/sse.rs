@@ -1,0 +1,1 @@
+//! Server-sent events: where one ends, and what it says.
