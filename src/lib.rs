@@ -1,10 +1,15 @@
 //! One endpoint in front of many AI provider accounts.
 
 pub mod account;
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod gateway;
+pub mod live;
 pub mod mock;
 pub mod provider;
+pub mod server;
+pub mod telemetry;
 pub mod user;
 pub mod wire;

@@ -232,6 +232,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the start of an attempt to the first content of the answer. Default 120 s for whole replies and streams alike.
     pub first_byte: Duration,
+    /// The same for an answer that is not streamed, where it is all the thinking. Default 10 min; `first_byte` where only that is set.
+    pub whole: Duration,
     /// Between two pieces of the answer. Default 120 s.
     pub idle: Duration,
     /// For the whole request, all attempts together. Default 30 min.
@@ -303,6 +305,8 @@ pub struct Queue {
     pub length: usize,
     /// How long one waits at most. Default 30 s.
     pub timeout: Duration,
+    /// A cooldown that ends within this time is waited for instead of refusing. Default 5 s.
+    pub cooldown: Duration,
 }
 
 /// Header allow-lists: names in lower case, a `*` at the end matches any rest.

@@ -50,6 +50,8 @@ pub struct Verdict {
     pub retry_after: Option<Duration>,
     /// Whether only this model of the account is affected.
     pub model_only: bool,
+    /// About the request.
+    pub about_request: bool,
     /// A short reason for logs and states: status and code, never the body's text.
     pub reason: String,
 }
@@ -58,4 +60,11 @@ pub struct Verdict {
 pub fn judge(status: u16, headers: &http::HeaderMap, error: Option<&UpstreamError>, now: Moment) -> Verdict {
     let _ = (status, headers, error, now);
     unimplemented!()
+}
+
+impl Verdict {
+    /// A fault.
+    pub fn fault(_: &str) -> Verdict {
+        unimplemented!()
+    }
 }

@@ -1,0 +1,161 @@
+//! The models that can be asked for: names from the configuration, and what the upstreams list where an account takes
+//! names by pattern.
+//!
+//! Upstream lists are kept for a while and fetched at most once at a time; an upstream that does not answer costs its
+//! names, never the list.
+
+use super::{
+    state::Shared,
+    upstream,
+};
+use crate::{
+    account::pool::Account,
+    config::{Config, ModelRule},
+    live::Snapshot,
+};
+use http::{Method, header};
+use pingora::{
+    Error, ErrorType, Result, connectors::http::Connector, http::RequestHeader, protocols::http::client::HttpSession,
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+const KEPT_FOR: Duration = Duration::from_secs(300);
+const FAILURE_KEPT_FOR: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(4);
+const MOST_BYTES: usize = 8 << 20;
+const MOST_LISTS: usize = 1024;
+
+type List = Arc<[String]>;
+
+/// The lists fetched so far, by provider and base URL.
+#[derive(Default)]
+pub(super) struct Catalog {
+    lists: Mutex<HashMap<(&'static str, String), (Instant, List)>>,
+}
+
+impl Catalog {
+    /// Every model of this configuration, sorted.
+    pub(super) async fn models(&self, shared: &Shared, snapshot: &Snapshot) -> Vec<String> {
+        let mut names: BTreeSet<String> = snapshot.config.models.iter().map(|alias| alias.name.clone()).collect();
+        for account in snapshot.pool.accounts() {
+            names.extend(account.settings.models.iter().filter_map(|rule| match rule {
+                ModelRule::Exact(name) | ModelRule::Alias { name, .. } => Some(name.clone()),
+                ModelRule::Prefix(_) => None,
+            }));
+            if takes_patterns(account) {
+                let listed = self.list(shared, account).await;
+                let known = listed.iter().filter(|name| Config::upstream_name(&account.settings, name).is_some());
+                names.extend(known.cloned());
+            }
+        }
+        names.into_iter().collect()
+    }
+
+    async fn list(&self, shared: &Shared, account: &Account) -> List {
+        let settings = &account.settings;
+        let place = (settings.provider.name(), format!("{}{}", settings.base_url.authority(), settings.base_url.prefix));
+        let mut lists = self.lists.lock().await;
+        if let Some((until, list)) = lists.get(&place)
+            && Instant::now() < *until
+        {
+            return list.clone();
+        }
+        let fetched = match timeout(FETCH_TIMEOUT, fetch(shared, account)).await {
+            Ok(Ok(names)) => Some(names),
+            Ok(Err(error)) => {
+                log::info!("account {}: no model list: {}", settings.name, error.etype().as_str());
+                None
+            }
+            Err(_) => {
+                log::info!("account {}: no model list within {FETCH_TIMEOUT:?}", settings.name);
+                None
+            }
+        };
+        let kept_for = if fetched.is_some() { KEPT_FOR } else { FAILURE_KEPT_FOR };
+        let old = lists.get(&place).map(|(_, list)| list.clone());
+        let list = fetched.map(Into::into).or(old).unwrap_or_default();
+        if lists.len() >= MOST_LISTS {
+            lists.clear();
+        }
+        lists.insert(place, (Instant::now() + kept_for, list.clone()));
+        list
+    }
+}
+
+fn takes_patterns(account: &Account) -> bool {
+    let rules = &account.settings.models;
+    rules.is_empty() || rules.iter().any(|rule| matches!(rule, ModelRule::Prefix(_)))
+}
+
+async fn fetch(shared: &Shared, account: &Account) -> Result<Vec<String>> {
+    let settings = &account.settings;
+    let peer = upstream::peer(shared, settings).await?;
+    let connector: Connector = Connector::new(None);
+    let (mut session, _reused) = connector.get_http_session(&*peer).await?;
+    let path = settings.provider.models_path(&settings.base_url);
+    let mut request = RequestHeader::build(Method::GET, path.as_bytes(), Some(6))?;
+    request.insert_header(header::HOST, settings.base_url.authority())?;
+    request.insert_header(header::ACCEPT, "application/json")?;
+    upstream::authorise(settings, &mut request)?;
+    session.write_request_header(Box::new(request)).await?;
+    session.finish_request_body().await?;
+    session.read_response_header().await?;
+    let status = session.response_header().map_or(0, |header| header.status.as_u16());
+    if status != 200 {
+        return Error::e_explain(ErrorType::HTTPStatus(status), "model list");
+    }
+    Ok(names(&read(&mut session).await?))
+}
+
+async fn read(session: &mut HttpSession) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = session.read_response_body().await? {
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Error::e_explain(ErrorType::InternalError, "the model list is too long");
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The names in a model list of any provider: `data[].id`, or `models[].name` with its `models/` taken off.
+fn names(body: &[u8]) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Page {
+        #[serde(default)]
+        data: Vec<Entry>,
+        #[serde(default)]
+        models: Vec<Entry>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        #[serde(alias = "name")]
+        id: Option<String>,
+    }
+    let Ok(page) = serde_json::from_slice::<Page>(body) else { return Vec::new() };
+    let entries = page.data.into_iter().chain(page.models);
+    entries
+        .filter_map(|entry| entry.id)
+        .map(|id| id.strip_prefix("models/").map(str::to_owned).unwrap_or(id))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_of_all_providers_are_understood() {
+        assert_eq!(names(br#"{"object":"list","data":[{"id":"gpt-4.1"},{"id":"o3"}]}"#), ["gpt-4.1", "o3"]);
+        assert_eq!(names(br#"{"models":[{"name":"models/gemini-2.5-flash"}]}"#), ["gemini-2.5-flash"]);
+        assert!(names(b"<html>").is_empty());
+    }
+}

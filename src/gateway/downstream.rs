@@ -1,0 +1,457 @@
+//! The downstream adapter: holds an answer back until it can no longer be thrown away, and watches the clock.
+//!
+//! Pingora hands the request body over once per attempt and writes an answer as soon as it has one. For the time of an
+//! exchange the client's session is therefore wrapped: the wrapper offers the stored body to every attempt, keeps header
+//! and preamble until the reply side says `commit`, sends keep-alives, and ends waits by their deadlines. It never
+//! decides anything about an answer; `relay` does. Invariant: what the client has seen belongs to one attempt.
+//!
+//! The `Session` trait is not part of Pingora's stable interface: Pingora is pinned, and this file holds all that would change.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora::{
+    Error, ErrorType, Result,
+    http::{RequestHeader, ResponseHeader},
+    protocols::{
+        Digest,
+        http::{
+            HttpTask, ServerSession,
+            custom::{CustomMessageWrite, server::Session as CustomSession},
+        },
+        l4::socket::SocketAddr,
+    },
+};
+use pingora_proxy::Session;
+use std::{
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep};
+
+/// No content came in time.
+pub(super) const FIRST_TIMEOUT: ErrorType = ErrorType::Custom("FirstContentTimeout");
+/// The answer stopped for too long.
+pub(super) const IDLE_TIMEOUT: ErrorType = ErrorType::Custom("IdleTimeout");
+/// The request took too long altogether.
+pub(super) const TOTAL_TIMEOUT: ErrorType = ErrorType::Custom("TotalTimeout");
+/// The same, while a slow client kept a write waiting: nothing may be appended.
+pub(super) const TOTAL_WRITE_TIMEOUT: ErrorType = ErrorType::Custom("TotalTimeoutWriting");
+/// The answer ended before anyone judged it (a header without a body, or trailers).
+pub(super) const UNDECIDED: ErrorType = ErrorType::Custom("Undecided");
+
+/// The waits of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadlines {
+    /// No content by then: the attempt failed.
+    pub first: Instant,
+    /// Longest silence once content has come.
+    pub idle: Duration,
+    /// The whole request ends by then.
+    pub total: Instant,
+    /// Silence after which a keep-alive is sent; zero for none.
+    pub ping_every: Duration,
+    /// Most bytes held back before the answer goes out unjudged.
+    pub hold_bytes: usize,
+}
+
+/// What the reply side tells the adapter. Filters of a batch run before the batch is written, so a word said there is
+/// heard in time.
+#[derive(Debug)]
+struct Word {
+    attempt: u32,
+    commit: bool,
+    answering: bool,
+    ping: Option<&'static [u8]>,
+    boundary: bool,
+    deadlines: Deadlines,
+}
+
+/// The line between the filters, which are synchronous, and the adapter, which writes.
+pub(super) struct Link {
+    word: Mutex<Word>,
+    back: Mutex<Option<ServerSession>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// A new attempt begins: whatever is held of the one before is thrown away.
+    pub(super) fn begin_attempt(&self, deadlines: Deadlines) {
+        let mut word = lock(&self.word);
+        let attempt = word.attempt.wrapping_add(1);
+        *word = Word { attempt, commit: false, answering: false, ping: None, boundary: true, deadlines };
+    }
+
+    /// The answer may go out.
+    pub(super) fn commit(&self) {
+        lock(&self.word).commit = true;
+    }
+
+    /// The answer has begun to arrive: from now on silence is measured, not the wait for it.
+    pub(super) fn answering(&self) {
+        lock(&self.word).answering = true;
+    }
+
+    /// Which keep-alive this answer takes, if any, and whether one may stand at the present place.
+    pub(super) fn pingable(&self, ping: Option<&'static [u8]>, boundary: bool) {
+        let mut word = lock(&self.word);
+        word.ping = ping;
+        word.boundary = boundary;
+    }
+}
+
+/// Puts the adapter between Pingora and the client. `body` is offered to every attempt.
+pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) -> Arc<Link> {
+    let word = Word { attempt: 0, commit: false, answering: false, ping: None, boundary: true, deadlines };
+    let link = Arc::new(Link { word: Mutex::new(word), back: Mutex::new(None) });
+    let slot = session.as_downstream_mut();
+    slot.set_proxy_tasks_enabled(true);
+    let inner = mem::replace(slot, ServerSession::new_custom(Box::new(())));
+    *slot = ServerSession::new_custom(Box::new(Adapter {
+        inner: Some(inner),
+        link: link.clone(),
+        body,
+        attempt: 0,
+        held: Vec::new(),
+        held_bytes: 0,
+        committed: false,
+        ended: false,
+        last: Instant::now(),
+        pinged: Instant::now(),
+        timer: None,
+    }));
+    link
+}
+
+/// Gives the client's session back to Pingora. Harmless when it already has it.
+pub(super) fn uninstall(session: &mut Session, link: &Link) {
+    if !session.as_downstream().is_custom() {
+        return;
+    }
+    drop(mem::replace(session.as_downstream_mut(), ServerSession::new_custom(Box::new(()))));
+    if let Some(inner) = lock(&link.back).take() {
+        *session.as_downstream_mut() = inner;
+    }
+}
+
+struct Adapter {
+    /// Always there until the adapter is dropped, which hands it back through the link.
+    inner: Option<ServerSession>,
+    link: Arc<Link>,
+    body: Bytes,
+    attempt: u32,
+    held: Vec<HttpTask>,
+    held_bytes: usize,
+    committed: bool,
+    ended: bool,
+    /// When the upstream last sent something.
+    last: Instant,
+    /// When the last keep-alive went out; it does not count as life of the upstream.
+    pinged: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        *lock(&self.link.back) = self.inner.take();
+    }
+}
+
+/// What a deadline means when it passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    First,
+    Idle,
+    Total,
+    Ping(&'static [u8]),
+}
+
+impl Adapter {
+    #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
+    fn inner(&self) -> &ServerSession {
+        self.inner.as_ref().expect("the adapter holds the session")
+    }
+
+    #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
+    fn inner_mut(&mut self) -> &mut ServerSession {
+        self.inner.as_mut().expect("the adapter holds the session")
+    }
+
+    /// Forgets what an attempt before the present one left behind.
+    fn sync_attempt(&mut self) {
+        let attempt = lock(&self.link.word).attempt;
+        if attempt != self.attempt {
+            self.attempt = attempt;
+            self.held.clear();
+            self.held_bytes = 0;
+            self.ended = false;
+            self.last = Instant::now();
+        }
+    }
+
+    /// The next moment at which something must happen.
+    fn next_due(&self) -> (Instant, Due) {
+        let word = lock(&self.link.word);
+        let d = &word.deadlines;
+        let mut next = (d.total, Due::Total);
+        let wait = if word.answering { (self.last + d.idle, Due::Idle) } else { (d.first, Due::First) };
+        if wait.0 < next.0 {
+            next = wait;
+        }
+        let ping = word.ping.filter(|_| self.committed && word.boundary && !self.ended && !d.ping_every.is_zero());
+        if let Some(ping) = ping
+            && self.pinged.max(self.last) + d.ping_every < next.0
+        {
+            next = (self.pinged.max(self.last) + d.ping_every, Due::Ping(ping));
+        }
+        next
+    }
+
+    /// Takes a batch while the answer is undecided; gives it back, with all that was held, once it may go out.
+    fn hold(&mut self, mut tasks: Vec<HttpTask>) -> Result<Option<Vec<HttpTask>>> {
+        if let Some(failed) = tasks.iter().position(|t| matches!(t, HttpTask::Failed(_))) {
+            self.held.clear();
+            if let HttpTask::Failed(error) = tasks.swap_remove(failed) {
+                return Err(error);
+            }
+        }
+        tasks.retain(|t| !matches!(t, HttpTask::Header(h, _) if h.status.is_informational()));
+        let ended = tasks.iter().any(HttpTask::is_end);
+        self.held_bytes += tasks.iter().map(task_bytes).sum::<usize>();
+        let (commit, hold_bytes) = {
+            let word = lock(&self.link.word);
+            (word.commit, word.deadlines.hold_bytes)
+        };
+        if !commit && ended {
+            self.held.clear();
+            return Error::e_explain(UNDECIDED, "the answer ended before it was judged");
+        }
+        if !commit && self.held_bytes < hold_bytes {
+            self.held.append(&mut tasks);
+            return Ok(None);
+        }
+        self.committed = true;
+        if self.held.is_empty() {
+            return Ok(Some(tasks));
+        }
+        let mut all = mem::take(&mut self.held);
+        all.append(&mut tasks);
+        Ok(Some(all))
+    }
+
+    /// Writes to the client, within the total time.
+    async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let total = lock(&self.link.word).deadlines.total;
+        let inner = self.inner_mut();
+        let written = tokio::time::timeout_at(total, async {
+            if inner.has_pending_downstream_proxy_tasks() {
+                inner.write_downstream_proxy_tasks().await?;
+            }
+            inner.response_duplex_vec(tasks).await
+        });
+        match written.await {
+            Ok(result) => result,
+            Err(_) => Error::e_explain(TOTAL_WRITE_TIMEOUT, "the client did not take the answer in time"),
+        }
+    }
+
+    /// Sends a keep-alive. On HTTP/1.1 it goes through the task queue, since this future may be dropped half way.
+    async fn ping(&mut self, ping: &'static [u8]) -> Result<()> {
+        self.pinged = Instant::now();
+        let task = HttpTask::Body(Some(Bytes::from_static(ping)), false);
+        let inner = self.inner_mut();
+        if inner.supports_proxy_task_api() {
+            if !inner.has_pending_downstream_proxy_tasks() {
+                inner.send_downstream_proxy_task(task);
+            }
+            inner.write_downstream_proxy_tasks().await?;
+        } else {
+            inner.response_duplex_vec(vec![task]).await?;
+        }
+        Ok(())
+    }
+
+    fn take_timer(&mut self, due: Instant) -> Pin<Box<Sleep>> {
+        match self.timer.take() {
+            // Deadlines mostly move away, so a timer that is set too early is kept: it fires once and is set again.
+            Some(timer) if !timer.is_elapsed() && timer.deadline() <= due => timer,
+            Some(mut timer) => {
+                timer.as_mut().reset(due);
+                timer
+            }
+            None => Box::pin(tokio::time::sleep_until(due)),
+        }
+    }
+}
+
+fn task_bytes(task: &HttpTask) -> usize {
+    match task {
+        HttpTask::Body(Some(body), _) | HttpTask::UpgradedBody(Some(body), _) => body.len(),
+        HttpTask::Header(..)
+        | HttpTask::Body(None, _)
+        | HttpTask::UpgradedBody(None, _)
+        | HttpTask::Trailer(_)
+        | HttpTask::Done
+        | HttpTask::Failed(_) => 0,
+    }
+}
+
+#[async_trait]
+impl CustomSession for Adapter {
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        self.sync_attempt();
+        self.last = Instant::now();
+        let tasks = if self.committed {
+            tasks
+        } else {
+            match self.hold(tasks)? {
+                Some(tasks) => tasks,
+                None => return Ok(false),
+            }
+        };
+        self.ended |= tasks.iter().any(HttpTask::is_end);
+        let done = self.write(tasks).await;
+        self.last = Instant::now();
+        done
+    }
+
+    async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
+        self.sync_attempt();
+        loop {
+            let (due, what) = self.next_due();
+            let mut timer = self.take_timer(due);
+            let fired = tokio::select! {
+                biased;
+                read = self.inner_mut().read_body_or_idle(true) => return read,
+                () = timer.as_mut() => true,
+            };
+            self.timer = Some(timer);
+            if fired && Instant::now() >= due {
+                match what {
+                    Due::First => return Error::e_explain(FIRST_TIMEOUT, "no content in time"),
+                    Due::Idle => return Error::e_explain(IDLE_TIMEOUT, "the answer stopped"),
+                    Due::Total => return Error::e_explain(TOTAL_TIMEOUT, "the request took too long"),
+                    Due::Ping(ping) => self.ping(ping).await?,
+                }
+            }
+        }
+    }
+
+    // The stored body stands in for the client's, as often as it is asked for.
+    fn is_body_done(&mut self) -> bool {
+        true
+    }
+    fn is_body_empty(&mut self) -> bool {
+        self.body.is_empty()
+    }
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        Some(self.body.clone())
+    }
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+    fn enable_retry_buffering(&mut self) {}
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+    async fn drain_request_body(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    // All the rest is the client's session.
+    fn req_header(&self) -> &RequestHeader {
+        self.inner().req_header()
+    }
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.inner_mut().req_header_mut()
+    }
+    async fn write_response_header(&mut self, header: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.inner_mut().write_response_header(header).await
+    }
+    async fn write_response_header_ref(&mut self, header: &ResponseHeader, _end: bool) -> Result<()> {
+        self.inner_mut().write_response_header_ref(header).await
+    }
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.inner_mut().write_response_body(data, end).await
+    }
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.inner_mut().write_response_trailers(trailers).await
+    }
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_read_timeout(timeout);
+    }
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.inner().get_read_timeout()
+    }
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_write_timeout(timeout);
+    }
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.inner().get_write_timeout()
+    }
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_total_drain_timeout(timeout);
+    }
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner().get_total_drain_timeout()
+    }
+    fn request_summary(&self) -> String {
+        self.inner().request_summary()
+    }
+    /// What is on the wire, so that Pingora knows whether an attempt can still be repeated. Never the held header.
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.inner().response_written()
+    }
+    async fn shutdown(&mut self, _code: u32, _context: &str) {
+        self.inner_mut().shutdown().await;
+    }
+    async fn finish(&mut self) -> Result<()> {
+        if self.committed { self.inner_mut().finish_body().await } else { Ok(()) }
+    }
+    fn body_bytes_sent(&self) -> usize {
+        self.inner().body_bytes_sent()
+    }
+    fn body_bytes_read(&self) -> usize {
+        self.inner().body_bytes_read()
+    }
+    fn digest(&self) -> Option<&Digest> {
+        self.inner().digest()
+    }
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.inner_mut().digest_mut()
+    }
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner().client_addr()
+    }
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner().server_addr()
+    }
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.inner().to_h1_raw()
+    }
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn futures_core::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn futures_core::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}

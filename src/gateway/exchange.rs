@@ -1,0 +1,228 @@
+//! All that belongs to one request: Pingora's `CTX`.
+//!
+//! Everything that must be given back (places, leases, bytes) is a guard in here, so that a panic in a filter gives it
+//! back too.
+
+use super::{
+    bounds::{BodyPermit, RequestPermit},
+    downstream::Link,
+    reply::Reply,
+    route::{Route, Target},
+    state::Shared,
+};
+use crate::{
+    account::{
+        Lease,
+        pool::{Account, Candidate},
+    },
+    clock::Moment,
+    error::Rejection,
+    live::Snapshot,
+    provider::verdict::{FailureClass, Verdict},
+    user::Caller,
+    wire::{Endpoint, WireFormat, envelope::Envelope},
+};
+use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+
+/// One request, from its header to its log line.
+pub struct Exchange {
+    /// The id that both sides see.
+    pub(super) id: String,
+    /// When it began.
+    pub(super) started: Moment,
+    /// The configuration and accounts that it keeps, whatever is reloaded meanwhile.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// The format that errors are written in.
+    pub(super) format: WireFormat,
+    /// What the path asks for, once known.
+    pub(super) route: Option<Route>,
+    /// Who is calling, once known; `None` also where no users are kept.
+    pub(super) caller: Option<Caller>,
+    /// The request as it came.
+    pub(super) request: Option<Request>,
+    /// The ways to serve it.
+    pub(super) plan: Option<Plan>,
+    /// The attempt under way.
+    pub(super) attempt: Option<Attempt>,
+    /// Attempts begun.
+    pub(super) attempts: u32,
+    /// The line to the adapter, while it is installed.
+    pub(super) link: Option<Arc<Link>>,
+    /// Why the last attempts failed; the most useful reason is told to the client.
+    pub(super) failures: Vec<Failure>,
+    /// The status that the client got, 0 for none.
+    pub(super) status: u16,
+    /// The account of the last attempt, for the log.
+    pub(super) last_account: Option<Arc<Account>>,
+    /// Why the exchange did not end well, for the log.
+    pub(super) outcome: Outcome,
+    /// Time to the first content.
+    pub(super) first_content: Option<Duration>,
+    /// The place among the requests at the same time.
+    pub(super) permit: Option<RequestPermit>,
+    /// Our own refusal, to be written when Pingora gives up.
+    pub(super) rejection: Option<Rejection>,
+    /// The upstream's answer, to be written when Pingora gives up.
+    pub(super) answer: Option<Answer>,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// With a whole answer.
+    #[default]
+    Served,
+    /// With a refusal of our own.
+    Refused,
+    /// The client went away before the end.
+    ClientGone,
+    /// The answer broke off after it had begun.
+    Broken,
+}
+
+impl Outcome {
+    /// The word in the log.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Outcome::Served => "served",
+            Outcome::Refused => "refused",
+            Outcome::ClientGone => "client_gone",
+            Outcome::Broken => "broken",
+        }
+    }
+}
+
+/// The request as the client sent it.
+pub(super) struct Request {
+    /// The body's bytes.
+    pub body: Bytes,
+    /// What routing needs of it.
+    pub envelope: Envelope,
+    /// The model asked for.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// The caller's query without its key.
+    pub query: Option<String>,
+    /// Keeps the body's size counted among the bytes in flight.
+    pub _permit: BodyPermit,
+}
+
+/// The ways to serve a request.
+pub(super) struct Plan {
+    /// All of them, in order.
+    pub candidates: Arc<[Candidate]>,
+    /// Which have been tried.
+    pub tried: Vec<usize>,
+}
+
+/// One attempt at one account.
+pub(super) struct Attempt {
+    /// The place at the account.
+    pub lease: Lease,
+    /// The body for this account.
+    pub body: Bytes,
+    /// Path and query at the provider.
+    pub path: String,
+    /// The answer, once its header has come.
+    pub reply: Option<Reply>,
+    /// Whether the account has been told how it went.
+    pub reported: bool,
+    /// Connections to this account's host that failed in this attempt.
+    pub connects_failed: usize,
+    /// Whether the next connection belongs to this same attempt; true until the first one.
+    pub again: bool,
+    /// Connections kept from earlier that turned out to be dead.
+    pub stale: u32,
+}
+
+/// Why an attempt failed.
+pub(super) struct Failure {
+    /// The judgement.
+    pub verdict: Verdict,
+    /// The upstream's own answer, where the client may see it.
+    pub answer: Option<Answer>,
+    /// Whether the upstream was silent for too long.
+    pub silent: bool,
+}
+
+/// A whole answer of an upstream that can be given to the client as it is.
+#[derive(Clone)]
+pub(super) struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its content type.
+    pub content_type: Option<http::HeaderValue>,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Exchange {
+    /// A request that has just come.
+    pub(super) fn new(shared: &Shared) -> Exchange {
+        Exchange {
+            id: format!("req_{:016x}{:08x}", shared.live.draw(), shared.live.draw() >> 32),
+            started: shared.live.clock.now(),
+            snapshot: shared.live.snapshot(),
+            format: WireFormat::OpenaiChat,
+            route: None,
+            caller: None,
+            request: None,
+            plan: None,
+            attempt: None,
+            attempts: 0,
+            link: None,
+            failures: Vec::new(),
+            status: 0,
+            last_account: None,
+            outcome: Outcome::default(),
+            first_content: None,
+            permit: None,
+            rejection: None,
+            answer: None,
+        }
+    }
+
+    /// The call that the path asks for.
+    pub(super) fn endpoint(&self) -> Option<&Endpoint> {
+        match self.route.as_ref().map(|route| &route.target) {
+            Some(Target::Call(endpoint)) => Some(endpoint),
+            Some(Target::Models | Target::Model(_) | Target::Live | Target::Ready) | None => None,
+        }
+    }
+
+    /// The request's age.
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        now.since(self.started)
+    }
+
+    /// The model asked for, or a dash.
+    pub(super) fn model(&self) -> &str {
+        self.request.as_ref().map_or("-", |r| r.model.as_str())
+    }
+
+    /// Whether the call may change what is known of an account.
+    pub(super) fn is_telling(&self) -> bool {
+        !self.endpoint().is_some_and(Endpoint::is_counting)
+    }
+
+    /// The failure that tells the client most: the request's own fault, then limits, then silence, then faults.
+    pub(super) fn worst(&self) -> Option<&Failure> {
+        let rank = |f: &Failure| match f.verdict.class {
+            FailureClass::Client => 5,
+            FailureClass::Rate => 4,
+            FailureClass::Overload => 3,
+            FailureClass::Fault => 2,
+            FailureClass::MoneyGone => 1,
+            FailureClass::AuthDead => 0,
+        };
+        self.failures.iter().max_by_key(|f| rank(f))
+    }
+
+    /// Books a refusal of our own.
+    pub(super) fn refuse(&mut self, rejection: &Rejection) {
+        self.outcome = Outcome::Refused;
+        self.status = self.format.behaviour().error_status(rejection);
+    }
+}

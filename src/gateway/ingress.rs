@@ -1,0 +1,162 @@
+//! The way in: bounds, the caller's key, the body.
+//!
+//! Nothing of a body is read before the key is known to be good. The key itself never leaves this file.
+
+use super::{bounds::BodyPermit, exchange::Exchange, state::Shared};
+use crate::{
+    config::Bounds,
+    error::{Reason, Rejection},
+    user::Caller,
+    wire::WireFormat,
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use pingora_proxy::Session;
+use tokio::time::timeout;
+
+/// Refuses requests whose head is too large or contradicts itself.
+pub(super) fn check_head(headers: &HeaderMap, bounds: &Bounds) -> Result<(), Rejection> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if bytes > bounds.header_bytes || headers.len() > bounds.header_count {
+        let message = format!(
+            "the request's headers are too large: {} headers of {bytes} bytes, allowed are {} of {} bytes",
+            headers.len(),
+            bounds.header_count,
+            bounds.header_bytes
+        );
+        return Err(Rejection::new(Reason::HeadersTooLarge, message));
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        let message = "the request has both Content-Length and Transfer-Encoding: send one of them";
+        return Err(Rejection::new(Reason::Malformed, message));
+    }
+    Ok(())
+}
+
+/// Who is calling. `Ok(None)` where no users are kept.
+pub(super) fn authenticate(shared: &Shared, exchange: &Exchange, session: &Session) -> Result<Option<Caller>, Rejection> {
+    let snapshot = &exchange.snapshot;
+    if snapshot.config.open {
+        return Ok(None);
+    }
+    let head = session.req_header();
+    let key = caller_key(&head.headers, head.uri.query(), exchange.format);
+    let Some(key) = key else {
+        let message = "no key was sent: use the header `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`";
+        return Err(Rejection::new(Reason::MissingKey, message));
+    };
+    snapshot.keys.lookup(&key, shared.live.clock.now()).map(Some)
+}
+
+/// The caller's key, from whichever place it was sent in.
+fn caller_key(headers: &HeaderMap, query: Option<&str>, format: WireFormat) -> Option<String> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim).filter(|v| !v.is_empty());
+    let bearer = || {
+        let (scheme, key) = text("authorization")?.split_once(' ')?;
+        Some(key.trim()).filter(|key| scheme.eq_ignore_ascii_case("bearer") && !key.is_empty())
+    };
+    let in_query = || {
+        let pairs = query.filter(|_| format == WireFormat::Gemini)?.split('&');
+        pairs.filter_map(|pair| pair.strip_prefix("key=")).find(|key| !key.is_empty())
+    };
+    let named = || text("x-api-key").or_else(|| text("x-goog-api-key")).or_else(|| text("api-key"));
+    bearer().or_else(named).or_else(in_query).map(str::to_owned)
+}
+
+/// The query without the caller's key.
+pub(super) fn forwarded_query(query: Option<&str>) -> Option<String> {
+    let kept: Vec<&str> = query?.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("key=")).collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
+/// Reads the whole body, within the bounds.
+pub(super) async fn read_body(
+    shared: &Shared,
+    bounds: &Bounds,
+    session: &mut Session,
+) -> Result<(Bytes, BodyPermit), Rejection> {
+    let head = session.req_header();
+    let told = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let expects = head.headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let mut permit = BodyPermit::new(&shared.live.counters);
+    admit(&mut permit, told.unwrap_or(0), bounds)?;
+    if expects && session.as_downstream_mut().write_continue_response().await.is_err() {
+        return Err(Rejection::new(Reason::Malformed, "the connection broke before the body came"));
+    }
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    loop {
+        let chunk = match timeout(bounds.client_read, session.as_downstream_mut().read_request_body()).await {
+            Ok(Ok(Some(chunk))) => chunk,
+            Ok(Ok(None)) => break,
+            Ok(Err(_)) => return Err(Rejection::new(Reason::Malformed, "the request's body is incomplete or badly framed")),
+            Err(_) => {
+                let message = format!("the request's body stopped for {:?}", bounds.client_read);
+                return Err(Rejection::new(Reason::ClientTooSlow, message));
+            }
+        };
+        admit(&mut permit, first.len() + all.len() + chunk.len(), bounds)?;
+        // A body in one piece is kept as it is.
+        if first.is_empty() && all.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(told.unwrap_or(0).max(first.len() + chunk.len()));
+            all.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        all.extend_from_slice(&chunk);
+    }
+    let body = if all.is_empty() { first } else { all.freeze() };
+    Ok((body, permit))
+}
+
+fn admit(permit: &mut BodyPermit, total: usize, bounds: &Bounds) -> Result<(), Rejection> {
+    if total > bounds.body_bytes {
+        let message = format!("the request's body is larger than {} bytes", bounds.body_bytes);
+        return Err(Rejection::new(Reason::TooLarge, message));
+    }
+    if !permit.grow_to(total, bounds.bodies_in_flight_bytes) {
+        let message = "the gateway holds as many request bytes as it may: try again";
+        let wait = Some(std::time::Duration::from_secs(1));
+        return Err(Rejection::new(Reason::Unavailable, message).after(wait));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn the_key_is_found_in_every_place_that_clients_use() {
+        for (name, value) in
+            [("authorization", "Bearer k"), ("authorization", "bearer  k "), ("x-api-key", "k"), ("x-goog-api-key", "k"), ("api-key", "k")]
+        {
+            assert_eq!(caller_key(&headers(&[(name, value)]), None, WireFormat::OpenaiChat).as_deref(), Some("k"), "{name}");
+        }
+        let none = HeaderMap::new();
+        assert_eq!(caller_key(&none, Some("alt=sse&key=k"), WireFormat::Gemini).as_deref(), Some("k"));
+        assert_eq!(caller_key(&none, Some("key=k"), WireFormat::OpenaiChat), None);
+        assert_eq!(caller_key(&headers(&[("authorization", "Basic k")]), None, WireFormat::Gemini), None);
+    }
+
+    #[test]
+    fn the_key_in_the_query_goes_no_further() {
+        assert_eq!(forwarded_query(Some("alt=sse&key=secret&x=1")).as_deref(), Some("alt=sse&x=1"));
+        assert_eq!(forwarded_query(Some("key=secret")), None);
+    }
+
+    #[test]
+    fn a_request_with_two_framings_is_refused() {
+        let both = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
+        let bounds = crate::config::Config::default_bounds();
+        assert_eq!(check_head(&both, &bounds).unwrap_err().reason, Reason::Malformed);
+    }
+}

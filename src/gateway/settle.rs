@@ -1,0 +1,279 @@
+//! The end of attempts and of exchanges: tells the account how it went, the client what went wrong, and the log all of it.
+
+use super::{
+    dispatch,
+    downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
+    exchange::{Answer, Exchange, Failure, Outcome},
+    local,
+    relay::{self, FAILED_OVER, NOTHING_LEFT},
+    reply::Step,
+    state::Shared,
+};
+use crate::{
+    error::{Reason, Rejection},
+    provider::verdict::Verdict,
+    telemetry::{self, Access},
+};
+use bytes::Bytes;
+use pingora::{Error, ErrorSource, RetryType};
+use pingora_proxy::{FailToProxy, Session};
+
+/// Connections kept from earlier that may turn out dead before a new one is opened.
+const MOST_STALE: u32 = 3;
+
+/// The answer's first content has come: the account works.
+pub(super) fn answered(shared: &Shared, exchange: &mut Exchange) {
+    let now = shared.live.clock.now();
+    exchange.first_content.get_or_insert(now.since(exchange.started));
+    let telling = exchange.is_telling();
+    let Some(attempt) = &mut exchange.attempt else { return };
+    let good = attempt.reply.as_ref().is_some_and(|r| (200..300).contains(&r.status) && r.seen().error.is_none());
+    if good && telling {
+        let change = exchange.snapshot.pool.report_success(&attempt.lease, now);
+        telemetry::account_changed(&attempt.lease.candidate.account.settings.name, change);
+    }
+}
+
+/// Books a failed attempt with its account, and keeps why for the client.
+pub(super) fn record(shared: &Shared, exchange: &mut Exchange, failure: Failure) {
+    report(shared, exchange, &failure.verdict);
+    exchange.failures.push(failure);
+}
+
+/// Tells the account of a failure, once per attempt, unless the call says nothing about it.
+fn report(shared: &Shared, exchange: &mut Exchange, verdict: &Verdict) {
+    let now = shared.live.clock.now();
+    let telling = exchange.is_telling();
+    let Some(attempt) = &mut exchange.attempt else { return };
+    if std::mem::replace(&mut attempt.reported, true) {
+        return;
+    }
+    let account = &attempt.lease.candidate.account.settings.name;
+    telemetry::attempt_failed(&exchange.id, account, verdict);
+    if telling {
+        let change = exchange.snapshot.pool.report_failure(&attempt.lease, verdict, now);
+        telemetry::account_changed(account, change);
+    }
+}
+
+/// An answer broke off after it had begun.
+pub(super) fn broke_off(shared: &Shared, exchange: &mut Exchange, verdict: Verdict) {
+    exchange.outcome = Outcome::Broken;
+    report(shared, exchange, &verdict);
+}
+
+/// A connection could not be made: the host's next address, else the next account.
+pub(super) fn connect_failed(shared: &Shared, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
+    if let Some(attempt) = &mut exchange.attempt {
+        let base = &attempt.lease.candidate.account.settings.base_url;
+        let addresses = shared.resolver.failed(&base.host, base.port);
+        attempt.connects_failed += 1;
+        attempt.again = attempt.connects_failed < addresses;
+        if !attempt.again {
+            let verdict = Verdict::fault(&format!("connect: {}", error.etype().as_str()));
+            record(shared, exchange, Failure { verdict, answer: None, silent: false });
+        }
+    }
+    error.set_retry(true);
+    error
+}
+
+/// Whether a kept connection died before it carried anything back.
+fn is_stale(exchange: &Exchange, error: &Error, client_reused: bool) -> bool {
+    let unanswered = exchange.attempt.as_ref().is_some_and(|a| a.reply.is_none() && a.stale < MOST_STALE);
+    client_reused && unanswered && matches!(error.retry, RetryType::ReusedOnly | RetryType::Decided(true))
+}
+
+/// An attempt ended in an error: decides whether another one follows.
+pub(super) fn attempt_failed(
+    shared: &Shared,
+    session: &Session,
+    exchange: &mut Exchange,
+    mut error: Box<Error>,
+    client_reused: bool,
+) -> Box<Error> {
+    let shown = session.response_written().is_some();
+    let kind = error.etype().clone();
+    if kind == FAILED_OVER {
+        error.set_retry(!shown);
+        return error;
+    }
+    if is_stale(exchange, &error, client_reused) && !shown {
+        if let Some(attempt) = &mut exchange.attempt {
+            attempt.again = true;
+            attempt.stale += 1;
+        }
+        error.set_retry(true);
+        return error;
+    }
+    if kind == UNDECIDED {
+        error.set_retry(decide_at_end(shared, exchange));
+        return error;
+    }
+    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT].contains(&kind);
+    if !ours && *error.esource() == ErrorSource::Downstream {
+        error.set_retry(false);
+        return error;
+    }
+    let silent = ours && kind != TOTAL_WRITE_TIMEOUT;
+    let verdict = Verdict::fault(error.etype().as_str());
+    if shown {
+        let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);
+        if !ended && kind != TOTAL_WRITE_TIMEOUT {
+            broke_off(shared, exchange, verdict);
+        }
+        error.set_retry(false);
+        return error;
+    }
+    record(shared, exchange, Failure { verdict, answer: None, silent });
+    error.set_retry(kind != TOTAL_TIMEOUT);
+    error
+}
+
+/// The answer ended with its header: judges it without a body. Returns whether to try elsewhere.
+fn decide_at_end(shared: &Shared, exchange: &mut Exchange) -> bool {
+    let Some(reply) = exchange.attempt.as_mut().and_then(|attempt| attempt.reply.as_mut()) else { return false };
+    let mut body = None;
+    match reply.take(&mut body, true, shared.live.clock.now()) {
+        Step::FailOver(failed) => {
+            relay::fail_over(shared, exchange, failed);
+            true
+        }
+        Step::Go => {
+            let answer = Answer { status: reply.status, content_type: None, body: body.unwrap_or_default() };
+            exchange.answer = Some(answer);
+            false
+        }
+        Step::Broken(verdict) => {
+            broke_off(shared, exchange, verdict);
+            false
+        }
+    }
+}
+
+/// Pingora gives up: writes what the client is still owed.
+pub(super) async fn fail(
+    shared: &Shared,
+    session: &mut Session,
+    error: &Error,
+    exchange: &mut Exchange,
+) -> FailToProxy {
+    if let Some(link) = exchange.link.clone() {
+        downstream::uninstall(session, &link);
+    }
+    if session.response_written().is_some() {
+        end_shown(session, error, exchange).await;
+    } else if is_client_gone(error) {
+        exchange.outcome = Outcome::ClientGone;
+        exchange.status = 499;
+    } else {
+        let answered = match last_word(exchange) {
+            Ok(answer) => local::give(session, exchange, &answer).await,
+            Err(rejection) => local::refuse(session, exchange, &rejection).await,
+        };
+        if answered.is_err() {
+            exchange.outcome = Outcome::ClientGone;
+        }
+    }
+    let _ = shared;
+    FailToProxy { error_code: exchange.status, can_reuse_downstream: false }
+}
+
+/// What the client is told when all attempts have failed: an upstream's words about the request, else our own.
+fn last_word(exchange: &mut Exchange) -> Result<Answer, Rejection> {
+    if let Some(answer) = exchange.answer.take() {
+        return Ok(answer);
+    }
+    let about_request = exchange.failures.iter().all(|f| f.answer.is_some());
+    if let Some(answer) = exchange.failures.pop_if(|f| about_request && f.answer.is_some()).and_then(|f| f.answer) {
+        return Ok(answer);
+    }
+    Err(exchange.rejection.take().unwrap_or_else(|| dispatch::nothing_left(exchange, None)))
+}
+
+/// Ends an answer that has begun: its own end where that has come, the format's error where one can be added, else by
+/// breaking the connection, so that nobody takes it for whole.
+async fn end_shown(session: &mut Session, error: &Error, exchange: &mut Exchange) {
+    let status = session.response_written().map_or(0, |header| header.status.as_u16());
+    exchange.status = status;
+    let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.is_stream() && r.seen().terminal);
+    if is_client_gone(error) {
+        if !ended {
+            exchange.outcome = Outcome::ClientGone;
+        }
+        return;
+    }
+    let downstream = session.as_downstream_mut();
+    let last = if ended { Some(Bytes::new()) } else { relay::farewell(exchange) };
+    match last.filter(|_| *error.etype() != TOTAL_WRITE_TIMEOUT) {
+        Some(last) => {
+            if downstream.write_response_body(last, true).await.is_err() {
+                exchange.outcome = Outcome::ClientGone;
+            }
+        }
+        None => {
+            exchange.outcome = Outcome::Broken;
+            downstream.shutdown().await;
+        }
+    }
+}
+
+/// Whether the client, and not a deadline of ours, ended the exchange.
+fn is_client_gone(error: &Error) -> bool {
+    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED, NOTHING_LEFT];
+    *error.esource() == ErrorSource::Downstream && !ours.contains(error.etype())
+}
+
+/// The last hook: gives the session back, writes the log line, lets go of everything.
+pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    if let Some(link) = exchange.link.take() {
+        downstream::uninstall(session, &link);
+    }
+    if exchange.route.as_ref().is_some_and(|route| !route.is_logged()) {
+        return;
+    }
+    if exchange.status == 0 {
+        exchange.status = session.response_written().map_or(499, |header| header.status.as_u16());
+    }
+    if error.is_some_and(is_client_gone) && exchange.outcome == Outcome::Served {
+        let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);
+        exchange.outcome = if ended { Outcome::Served } else { Outcome::ClientGone };
+    }
+    log(shared, session, exchange);
+    exchange.attempt = None;
+}
+
+fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
+    let attempt = exchange.attempt.as_ref();
+    let reply = attempt.and_then(|attempt| attempt.reply.as_ref());
+    let seen = reply.map(|reply| reply.seen());
+    let usage = seen.map(|seen| seen.usage).unwrap_or_default();
+    telemetry::access(&Access {
+        request: &exchange.id,
+        user: exchange.caller.as_ref().map_or("-", |caller| caller.user.name.as_str()),
+        key: exchange.caller.as_ref().map_or("-", |caller| &caller.key_id),
+        client: session.client_addr().map(ToString::to_string).unwrap_or_default(),
+        call: exchange.endpoint().map_or("-", |endpoint| endpoint.name()),
+        format: exchange.format.name(),
+        upstream_format: reply.map_or("-", |_| exchange.format.name()),
+        model: exchange.model(),
+        served_model: attempt.map_or("-", |attempt| &attempt.lease.candidate.upstream_model),
+        account: exchange.last_account.as_ref().map_or("-", |account| account.settings.name.as_str()),
+        stream: exchange.request.as_ref().is_some_and(|request| request.stream),
+        status: exchange.status,
+        outcome: exchange.outcome.name(),
+        failure: exchange.failures.last().map_or("-", |failure| failure.verdict.class.name()),
+        attempts: exchange.attempts,
+        finish: seen.and_then(|seen| seen.finish.as_deref()).unwrap_or("-"),
+        usage,
+        bytes_in: exchange.request.as_ref().map_or(0, |request| request.body.len()),
+        bytes_out: session.body_bytes_sent(),
+        first_content: exchange.first_content,
+        total: exchange.age(shared.live.clock.now()),
+    });
+}
+
+/// A refusal for a client that left while it waited.
+pub(super) fn gone() -> Rejection {
+    Rejection::new(Reason::ClientTooSlow, "the client went away")
+}

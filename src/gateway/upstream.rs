@@ -1,0 +1,152 @@
+//! The way out: which peer an attempt connects to, and which headers the provider gets.
+//!
+//! The provider's request is built anew from allowed headers; nothing of the caller's credentials, connection or
+//! addresses is carried over, and nothing about the client is invented.
+
+use super::{
+    exchange::{Attempt, Exchange},
+    state::Shared,
+};
+use crate::config::{AccountSettings, Http2};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Version, header};
+use pingora::{
+    Error, ErrorType, Result,
+    http::RequestHeader,
+    protocols::ALPN,
+    upstreams::peer::{HttpPeer, Peer},
+};
+use std::time::Duration;
+
+/// How long an idle upstream connection is kept.
+const KEPT_IDLE: Duration = Duration::from_secs(60);
+
+/// The peer of an account.
+pub(super) async fn peer(shared: &Shared, settings: &AccountSettings) -> Result<Box<HttpPeer>> {
+    let base = &settings.base_url;
+    let address = shared.resolver.address(&base.host, base.port).await.map_err(|cause| {
+        let mut error = Error::because(ErrorType::ConnectError, "name look-up", cause);
+        error.as_up();
+        error
+    })?;
+    let mut peer = HttpPeer::new(address, base.tls, base.host.clone());
+    if let Some(options) = peer.get_mut_peer_options() {
+        options.connection_timeout = Some(settings.timeouts.connect);
+        options.total_connection_timeout = Some(settings.timeouts.connect);
+        options.idle_timeout = Some(KEPT_IDLE);
+        options.write_timeout = Some(settings.timeouts.idle);
+        // Silence is measured by the adapter, which can tell the wait for content from a pause within it.
+        options.read_timeout = None;
+        options.alpn = match settings.http2 {
+            Http2::Auto if base.tls => ALPN::H2H1,
+            Http2::Auto | Http2::Never => ALPN::H1,
+            Http2::Always => ALPN::H2,
+        };
+    }
+    Ok(Box::new(peer))
+}
+
+/// Turns the copy of the client's header that Pingora offers into the provider's request.
+pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut RequestHeader) -> Result<()> {
+    let account = &attempt.lease.candidate.account;
+    let settings = &account.settings;
+    let rules = &exchange.snapshot.config.headers;
+    let mut built = RequestHeader::build(Method::POST, attempt.path.as_bytes(), Some(24))?;
+    if header.version == Version::HTTP_2 {
+        built.set_version(Version::HTTP_2);
+    }
+    for (name, value) in &header.headers {
+        if is_forwardable(name) && matches(&rules.request, name.as_str()) {
+            built.append_header(name.clone(), value.clone())?;
+        }
+    }
+    built.insert_header(header::HOST, settings.base_url.authority())?;
+    if !attempt.body.is_empty() {
+        built.insert_header(header::CONTENT_LENGTH, attempt.body.len())?;
+    }
+    built.insert_header("x-request-id", exchange.id.as_str())?;
+    authorise(settings, &mut built)?;
+    *header = built;
+    Ok(())
+}
+
+/// Shows the account's key, and adds the headers that provider and account ask for.
+pub(super) fn authorise(settings: &AccountSettings, request: &mut RequestHeader) -> Result<()> {
+    for (name, value) in settings.provider.default_headers() {
+        if !request.headers.contains_key(*name) {
+            request.insert_header(*name, *value)?;
+        }
+    }
+    if let Some(key) = &settings.api_key {
+        let (name, value) = settings.provider.credential(key.expose());
+        request.insert_header(name, secret(&value)?)?;
+    }
+    for (name, value) in &settings.headers {
+        request.insert_header(name.clone(), secret(value.expose())?)?;
+    }
+    Ok(())
+}
+
+/// A header value that is never shown, neither by `Debug` nor in an HTTP/2 compression table.
+fn secret(text: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes()))
+        .map_err(|_| Error::explain(ErrorType::InternalError, "a credential holds characters that no header may have"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Headers that never go on, whatever an allow-list says.
+fn is_forwardable(name: &HeaderName) -> bool {
+    const NEVER: [HeaderName; 11] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+        header::ACCEPT_ENCODING,
+        header::AUTHORIZATION,
+        header::COOKIE,
+    ];
+    const NEVER_NAMED: [&str; 8] = [
+        "x-api-key",
+        "x-goog-api-key",
+        "api-key",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "x-request-id",
+        "x-goog-user-project",
+    ];
+    !NEVER.contains(name) && !NEVER_NAMED.contains(&name.as_str())
+}
+
+/// Whether an allow-list names this header, outright or by a prefix with `*`.
+pub(super) fn matches(rules: &[String], name: &str) -> bool {
+    rules.iter().any(|rule| match rule.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => rule == name,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_hop_by_hop_headers_never_go_on() {
+        for name in ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "te", "connection", "expect"] {
+            assert!(!is_forwardable(&HeaderName::from_static(name)), "{name}");
+        }
+        assert!(is_forwardable(&HeaderName::from_static("anthropic-beta")));
+    }
+
+    #[test]
+    fn allow_lists_match_names_and_prefixes() {
+        let rules = ["accept".to_owned(), "anthropic-*".to_owned()];
+        assert!(matches(&rules, "accept") && matches(&rules, "anthropic-beta"));
+        assert!(!matches(&rules, "accept-language") && !matches(&rules, "x-anthropic"));
+    }
+}

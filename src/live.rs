@@ -1,0 +1,86 @@
+//! What a running process knows: configuration, accounts and keys in one snapshot, swapped whole at a reload.
+//!
+//! Gateway and admin listener share it; a request keeps the snapshot it began with.
+
+use crate::{account::Pool, clock::Clock, config::Config, user::KeyRing};
+use arc_swap::ArcSwap;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+/// One configuration with its accounts and keys.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// Its accounts.
+    pub pool: Pool,
+    /// Its keys.
+    pub keys: KeyRing,
+}
+
+/// Counters of the process. The guards that keep them right are in `gateway::bounds`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests at the same time.
+    pub requests: AtomicUsize,
+    /// Bytes of request bodies held.
+    pub body_bytes: AtomicUsize,
+    /// Requests waiting for an account.
+    pub waiting: AtomicUsize,
+    /// Whether the process is on its way out.
+    pub draining: AtomicBool,
+}
+
+/// The state of a process.
+#[derive(Debug)]
+pub struct Live {
+    snapshot: ArcSwap<Snapshot>,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// What goes on right now.
+    pub counters: Arc<Counters>,
+    random: AtomicU64,
+}
+
+impl Live {
+    /// The state of a process that has just started.
+    pub fn new(config: Config, clock: Clock) -> Arc<Live> {
+        let mut seed = [0; 8];
+        // Without randomness ids would repeat after a restart and draws would be the same; both still work.
+        let _ = getrandom::fill(&mut seed);
+        let random = AtomicU64::new(u64::from_le_bytes(seed));
+        Arc::new(Live { snapshot: ArcSwap::from_pointee(snapshot(config, None)), clock, counters: Arc::default(), random })
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts another configuration in force; what is known of accounts with the same name is kept.
+    pub fn reload(&self, config: Config) {
+        let next = snapshot(config, Some(&self.snapshot.load().pool));
+        self.snapshot.store(Arc::new(next));
+    }
+
+    /// Whether a new request would find an account.
+    pub fn is_ready(&self) -> bool {
+        !self.counters.draining.load(Ordering::Relaxed) && self.snapshot.load().pool.can_serve(self.clock.now())
+    }
+
+    /// The next of a sequence of well-mixed numbers (SplitMix64). Not for secrets.
+    pub fn draw(&self) -> u64 {
+        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+fn snapshot(config: Config, previous: Option<&Pool>) -> Snapshot {
+    let pool = Pool::new(&config, previous);
+    let keys = KeyRing::new(&config);
+    Snapshot { config, pool, keys }
+}

@@ -1,0 +1,277 @@
+//! What the operator sees: one line per request, at most one per failed attempt, one per change of an account.
+//!
+//! Never a body, never a key. Text that a client chose is escaped, so that it cannot forge a line.
+
+use crate::{clock::Clock, provider::verdict::Verdict, wire::Usage};
+use serde::Serialize;
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// The log target of access lines.
+pub const ACCESS: &str = "sub2api::access";
+
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Chooses between text and JSON lines, for the whole process.
+pub fn set_json(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
+}
+
+/// Whether lines are JSON.
+pub fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// One finished request.
+#[derive(Debug)]
+pub struct Access<'a> {
+    /// The request id that both sides saw.
+    pub request: &'a str,
+    /// The user, or a dash.
+    pub user: &'a str,
+    /// The first digits of the key's hash, or a dash.
+    pub key: &'a str,
+    /// The client's address.
+    pub client: String,
+    /// The call.
+    pub call: &'a str,
+    /// The caller's wire format.
+    pub format: &'a str,
+    /// The provider's wire format, or a dash.
+    pub upstream_format: &'a str,
+    /// The model asked for.
+    pub model: &'a str,
+    /// The model served, in the provider's name.
+    pub served_model: &'a str,
+    /// The account of the last attempt, or a dash.
+    pub account: &'a str,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// The status that the client got; 499 where it left first.
+    pub status: u16,
+    /// served, refused, client_gone or broken.
+    pub outcome: &'a str,
+    /// The class of the last failed attempt, or a dash.
+    pub failure: &'a str,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The finish reason in the provider's word, or a dash.
+    pub finish: &'a str,
+    /// What the provider reported.
+    pub usage: Usage,
+    /// Bytes of the request's body.
+    pub bytes_in: usize,
+    /// Bytes of the answer's body.
+    pub bytes_out: usize,
+    /// Time to the first content.
+    pub first_content: Option<Duration>,
+    /// Time to the end.
+    pub total: Duration,
+}
+
+/// The same, as the fields of a line.
+#[derive(Serialize)]
+struct Line<'a> {
+    request: &'a str,
+    user: &'a str,
+    key: &'a str,
+    client: &'a str,
+    call: &'a str,
+    format: &'a str,
+    upstream_format: &'a str,
+    model: &'a str,
+    served_model: &'a str,
+    account: &'a str,
+    stream: bool,
+    status: u16,
+    outcome: &'a str,
+    failure: &'a str,
+    attempts: u32,
+    finish: &'a str,
+    input: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    output: Option<u64>,
+    reasoning: Option<u64>,
+    bytes_in: usize,
+    bytes_out: usize,
+    first_ms: Option<f64>,
+    total_ms: f64,
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+impl<'a> Line<'a> {
+    fn new(a: &'a Access<'a>) -> Line<'a> {
+        let u = &a.usage;
+        let written = u.cache_write.is_some() || u.cache_write_1h.is_some();
+        Line {
+            request: a.request,
+            user: a.user,
+            key: a.key,
+            client: &a.client,
+            call: a.call,
+            format: a.format,
+            upstream_format: a.upstream_format,
+            model: a.model,
+            served_model: a.served_model,
+            account: a.account,
+            stream: a.stream,
+            status: a.status,
+            outcome: a.outcome,
+            failure: a.failure,
+            attempts: a.attempts,
+            finish: a.finish,
+            input: u.input,
+            cache_read: u.cache_read,
+            cache_write: written.then(|| u.cache_write.unwrap_or(0) + u.cache_write_1h.unwrap_or(0)),
+            output: u.output,
+            reasoning: u.reasoning,
+            bytes_in: a.bytes_in,
+            bytes_out: a.bytes_out,
+            first_ms: a.first_content.map(millis),
+            total_ms: millis(a.total),
+        }
+    }
+
+    /// `name=value` pairs; a value with anything but plain characters is quoted.
+    fn text(&self) -> String {
+        let mut out = String::with_capacity(400);
+        let mut put = |name: &str, value: &str| {
+            let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
+            let gap = if out.is_empty() { "" } else { " " };
+            let _ = match !value.is_empty() && value.chars().all(plain) {
+                true => write!(out, "{gap}{name}={value}"),
+                false => write!(out, "{gap}{name}={:?}", value.chars().take(200).collect::<String>()),
+            };
+        };
+        let count = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        for (name, value) in [
+            ("request", self.request),
+            ("user", self.user),
+            ("key", self.key),
+            ("client", self.client),
+            ("call", self.call),
+            ("format", self.format),
+            ("upstream_format", self.upstream_format),
+            ("model", self.model),
+            ("served_model", self.served_model),
+            ("account", self.account),
+            ("outcome", self.outcome),
+            ("failure", self.failure),
+            ("finish", self.finish),
+        ] {
+            put(name, value);
+        }
+        let tokens = [self.input, self.cache_read, self.cache_write, self.output, self.reasoning].map(count);
+        let [input, cache_read, cache_write, output, reasoning] = tokens;
+        let first = self.first_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.3}"));
+        let _ = write!(
+            out,
+            " stream={} status={} attempts={} input={input} cache_read={cache_read} cache_write={cache_write} \
+             output={output} reasoning={reasoning} bytes_in={} bytes_out={} first_ms={first} total_ms={:.3}",
+            self.stream, self.status, self.attempts, self.bytes_in, self.bytes_out, self.total_ms
+        );
+        out
+    }
+}
+
+/// Writes the line of a finished request.
+pub fn access(access: &Access<'_>) {
+    if !log::log_enabled!(target: ACCESS, log::Level::Info) {
+        return;
+    }
+    let line = Line::new(access);
+    if is_json() {
+        // The formatter takes an access line's message as the fields of its object.
+        if let Ok(json) = serde_json::to_string(&line) {
+            log::info!(target: ACCESS, "{json}");
+        }
+    } else {
+        log::info!(target: ACCESS, "{}", line.text());
+    }
+}
+
+/// Lines about failed attempts: this many per second at most; the rest is counted.
+const MOST_PER_SECOND: u64 = 20;
+
+/// Writes the line of a failed attempt, unless too many were written within this second.
+pub fn attempt_failed(request: &str, account: &str, verdict: &Verdict) {
+    static SECOND: AtomicU64 = AtomicU64::new(0);
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+    let second = Clock::System.now().unix_millis() / 1000;
+    if SECOND.swap(second, Ordering::Relaxed) != second {
+        WRITTEN.store(0, Ordering::Relaxed);
+        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            log::warn!("{dropped} lines about failed attempts left out");
+        }
+    }
+    if WRITTEN.fetch_add(1, Ordering::Relaxed) < MOST_PER_SECOND {
+        log::warn!(
+            "attempt failed request={request} account={account} class={} reason={:?}",
+            verdict.class.name(),
+            verdict.reason
+        );
+    } else {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes the line of an account's change of state, if there is one.
+pub fn account_changed(account: &str, change: Option<String>) {
+    if let Some(change) = change {
+        log::warn!("account {account}: {change}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line<'a>(model: &'a str) -> Access<'a> {
+        Access {
+            request: "req_1",
+            user: "u",
+            key: "-",
+            client: "127.0.0.1:1".into(),
+            call: "messages",
+            format: "anthropic",
+            upstream_format: "anthropic",
+            model,
+            served_model: "m",
+            account: "a",
+            stream: true,
+            status: 200,
+            outcome: "served",
+            failure: "-",
+            attempts: 1,
+            finish: "-",
+            usage: Usage { input: Some(0), ..Usage::default() },
+            bytes_in: 1,
+            bytes_out: 2,
+            first_content: None,
+            total: Duration::from_micros(1500),
+        }
+    }
+
+    #[test]
+    fn a_hostile_model_name_cannot_forge_a_line() {
+        let access = line("x status=500\nrequest=fake");
+        let text = Line::new(&access).text();
+        assert!(!text.contains('\n') && text.contains(r#"model="x status=500\nrequest=fake""#), "{text}");
+    }
+
+    #[test]
+    fn a_zero_is_shown_and_an_unknown_count_is_not() {
+        let access = line("m");
+        let text = Line::new(&access).text();
+        assert!(text.contains("input=0 ") && text.contains("output=- ") && text.contains("total_ms=1.500"), "{text}");
+    }
+}
