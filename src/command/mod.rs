@@ -1,0 +1,67 @@
+//! The commands of the program, one file each. They alone print.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
+
+pub mod check;
+mod demo;
+pub mod key;
+mod log;
+mod mock;
+mod serve;
+
+use lexopt::prelude::*;
+use std::{ffi::OsString, process::ExitCode};
+
+const USAGE: &str = "\
+sub2api: one endpoint in front of many AI provider accounts
+
+  sub2api serve [-c FILE] [--upgrade]   run the gateway; without a file, from the provider keys in the environment
+  sub2api check FILE...                 report every fault of configuration files
+  sub2api demo [--port N]               run the gateway with built-in mock providers
+  sub2api mock [--listen ADDRESS]       run the mock providers alone
+  sub2api key new [--user NAME]         make a key for a user
+  sub2api --version | --help
+
+Each command takes --help.";
+
+/// Exit code for a wrong command line or a faulty configuration.
+pub(crate) const USAGE_ERROR: u8 = 2;
+
+/// Runs the command that the arguments name.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    match dispatch(arguments) {
+        Ok(code) => code,
+        Err(fault) => {
+            eprintln!("sub2api: {fault}\nTry: sub2api --help");
+            ExitCode::from(USAGE_ERROR)
+        }
+    }
+}
+
+fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    match parser.next()? {
+        Some(Value(command)) => match command.to_string_lossy().as_ref() {
+            "serve" => serve::command(parser),
+            "check" => check::command(parser),
+            "demo" => demo::command(parser),
+            "mock" => mock::command(parser),
+            "key" => key::command(parser),
+            other => Err(format!("there is no command `{other}`").into()),
+        },
+        Some(Short('V') | Long("version")) => {
+            println!("sub2api {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Short('h') | Long("help")) | None => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(other) => Err(other.unexpected()),
+    }
+}
+
+/// Prints the help text of a command.
+fn help(text: &str) -> Result<ExitCode, lexopt::Error> {
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,75 @@
+//! A real gateway in this process, on a port of its own.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU32, Ordering},
+};
+use sub2api::{
+    config::Config,
+    server::{self, Options, Running},
+};
+
+/// A running gateway; ends with the test.
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) running: Option<Running>,
+    data: std::path::PathBuf,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+
+/// An account in YAML.
+pub(crate) fn account(name: &str, provider: &str, url: &str, more: &str) -> String {
+    let key = format!("sk-upstream-{name}");
+    format!(
+        "  - {{ name: {name}, provider: {provider}, base_url: \"{url}\", credentials: {{ api_key: {key} }}{}{more} }}\n",
+        if more.is_empty() { "" } else { ", " }
+    )
+}
+
+impl Gateway {
+    /// Starts a gateway with these accounts; `more` is YAML at the top level.
+    pub(crate) async fn start(accounts: &[String], more: &str) -> Gateway {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let serial = COUNT.fetch_add(1, Ordering::Relaxed);
+        let data = std::env::temp_dir().join(format!("sub2api-e2e-{}-{serial}", std::process::id()));
+        let address: SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+        let users = if more.contains("users:") || more.contains("auth:") {
+            String::new()
+        } else {
+            format!("users: [ {{ name: tester, keys: [\"{}\"] }} ]\n", test_key())
+        };
+        let text = format!(
+            "listen: [\"{address}\"]\ndata_dir: {}\nserver: {{ threads: 2 }}\n{users}accounts:\n{}{more}",
+            data.display(),
+            accounts.concat()
+        );
+        let loaded = Config::parse(&text, &|_| None).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+        let running = server::start(loaded.config, Options::default()).unwrap();
+        let running = tokio::task::spawn_blocking(move || {
+            assert!(running.wait_ready(), "the gateway did not start");
+            running
+        });
+        Gateway { address, running: Some(running.await.unwrap()), data }
+    }
+}
+
+/// The hash of `sk-test`.
+pub(crate) fn test_key() -> String {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(b"sk-test");
+    format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}

@@ -1,0 +1,8 @@
+//! The whole gateway in this process, on loopback, against upstreams of which the tests decide every byte.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
+
+mod anthropic;
+mod client;
+mod gateway;
+mod streams;
+mod upstream;
