@@ -1,0 +1,210 @@
+"""Compares the mock alone, nginx, a bare Pingora proxy and the gateway, in one run on one machine.
+
+Called by scripts/bench.sh. Contenders take turns (A B C D, A B C D, ...), every figure is the median of its rounds,
+and a run with one failed request is void: it is made again, and the whole comparison fails when that keeps happening.
+CPU is user and system time of the contender's processes as the kernel counts it, per request.
+Prints Markdown to standard output and progress to standard error. Everything stays on loopback.
+"""
+import argparse, hashlib, json, os, pathlib, platform, signal, socket, statistics, subprocess, sys, time
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+KEY = "sk-bench"
+TICK_MICROS = 1e6 / os.sysconf("SC_CLK_TCK")
+
+# name, model, streamed, connections, what it is
+CASES = [
+    ("whole", "bench-whole", False, 32, "1 KB whole reply, 32 connections"),
+    ("burst", "bench-burst-50", True, 32, "50 events in a burst, 32 connections"),
+    ("paced", "bench-paced-50-5ms", True, 64, "50 events, one every 5 ms, fixed load of 64 streams"),
+    ("whole-1", "bench-whole", False, 1, "1 KB whole reply, 1 connection"),
+    ("burst-1", "bench-burst-50", True, 1, "50 events in a burst, 1 connection"),
+]
+
+
+def note(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+def free_ports(count):
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    return [s.getsockname()[1] for s in held]
+
+
+class Contender:
+    """A started program: its address, and what it has used so far."""
+
+    def __init__(self, name, port, argv, work, env=None):
+        self.name, self.address = name, f"127.0.0.1:{port}"
+        self.log = work / f"{name.replace(' ', '-')}.log"
+        self.process = subprocess.Popen(
+            argv, stdout=subprocess.DEVNULL, stderr=open(self.log, "wb"), cwd=work, env={**os.environ, **(env or {})})
+
+    def pids(self):
+        pid = self.process.pid
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *map(int, children)]
+
+    def cpu_micros(self):
+        """User and system time of the process, its children, and those of them that have ended."""
+        fields = (pathlib.Path(f"/proc/{p}/stat").read_text().rsplit(")", 1)[1].split() for p in self.pids())
+        return sum(sum(map(int, f[11:15])) for f in fields) * TICK_MICROS
+
+    def rss_mb(self):
+        lines = (l for p in self.pids() for l in pathlib.Path(f"/proc/{p}/status").read_text().splitlines())
+        return sum(int(l.split()[1]) for l in lines if l.startswith("VmRSS")) / 1024
+
+    def ask(self, body):
+        """The body of one reply; an error for anything but 200."""
+        request = urllib.request.Request(f"http://{self.address}/v1/chat/completions", body.encode(), {
+            "content-type": "application/json", "authorization": f"Bearer {KEY}"})
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.read()
+
+    def wait_ready(self, body):
+        for _ in range(200):
+            if self.process.poll() is not None:
+                break
+            try:
+                return self.ask(body)
+            except OSError:
+                time.sleep(0.1)
+        sys.exit(f"{self.name} did not get ready:\n{self.log.read_text(errors='replace')[-2000:]}")
+
+
+def request_body(model, streamed):
+    """About 1 KB, as a short turn of a chat is."""
+    system = "You answer briefly and say so when you do not know. " * 12
+    return json.dumps({
+        "model": model, "stream": streamed, "max_tokens": 512, "temperature": 0.2,
+        "messages": [{"role": "system", "content": system},
+                     {"role": "user", "content": "What does a gateway in front of many providers do? " * 4}]})
+
+
+def start(opt, work):
+    """Starts all contenders; the mock is the first."""
+    mock_port, *ports = free_ports(4)
+    upstream = f"127.0.0.1:{mock_port}"
+    contenders = [Contender("mock alone", mock_port, [opt.gateway, "mock", "--listen", upstream], work)]
+    conf = (HERE / "nginx.conf").read_text()
+    for word, value in {"LISTEN": f"127.0.0.1:{ports[0]}", "UPSTREAM": upstream, "WORK": str(work)}.items():
+        conf = conf.replace(word, value)
+    (work / "nginx.conf").write_text(conf)
+    contenders.append(Contender("nginx", ports[0], ["nginx", "-c", str(work / "nginx.conf"), "-e", "stderr"], work))
+    contenders.append(Contender("bare Pingora", ports[1], [opt.bare, f"127.0.0.1:{ports[1]}", upstream], work))
+    contenders.append(Contender("sub2api", ports[2], [opt.gateway, "serve", "-c", str(HERE.parent / "bench.yaml")], work, {
+        "BENCH_LISTEN": f"127.0.0.1:{ports[2]}", "BENCH_UPSTREAM": upstream, "BENCH_DATA": str(work / "data")}))
+    return contenders
+
+
+def check_same_replies(contenders, cases):
+    """Every contender must hand out the mock's own bytes, else the comparison means nothing."""
+    for name, model, streamed, _, _ in cases:
+        body = request_body(model, streamed)
+        wanted = contenders[0].wait_ready(body)
+        steady = wanted == contenders[0].ask(body)
+        for contender in contenders[1:]:
+            got = contender.wait_ready(body)
+            if got != wanted and (steady or len(got) != len(wanted)):
+                sys.exit(f"{name}: {contender.name} answers {len(got)} other bytes than the mock's {len(wanted)}:\n"
+                         f"{got[:300]!r}\n{wanted[:300]!r}")
+        events = wanted.count(b"data:")
+        note(f"{name}: replies of {len(wanted)} bytes, {events} events, the same from all "
+             f"({hashlib.sha256(wanted).hexdigest()[:8]}{'' if steady else ', but for ids'})")
+
+
+def wrk(contender, model, streamed, connections, seconds):
+    out = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(HERE / "request.lua"),
+         f"http://{contender.address}/v1/chat/completions"],
+        env={**os.environ, "BENCH_BODY": request_body(model, streamed), "BENCH_KEY": KEY},
+        capture_output=True, text=True, timeout=seconds + 60)
+    lines = [l for l in out.stdout.splitlines() if l.startswith("{")]
+    if not lines:
+        sys.exit(f"wrk failed: {out.stdout}{out.stderr}")
+    return json.loads(lines[0])
+
+
+def measure(contender, case, seconds):
+    """One run; None if a request failed."""
+    _, model, streamed, connections, _ = case
+    wrk(contender, model, streamed, connections, 1)
+    before, cpu = len(failed_lines(contender)), contender.cpu_micros()
+    run = wrk(contender, model, streamed, connections, seconds)
+    # Streams that wrk left unfinished are still being served; their cost is a thousandth of the run's.
+    used = contender.cpu_micros() - cpu
+    if run["failed"] or not run["requests"] or len(failed_lines(contender)) > before:
+        note(f"  void: {contender.name}: {run}")
+        return None
+    return {"rps": run["requests"] / run["micros"] * 1e6, "cpu": used / run["requests"], "rss": contender.rss_mb(),
+            "p50": run["p50_micros"] / 1000, "p99": run["p99_micros"] / 1000}
+
+
+def failed_lines(contender):
+    """Lines of the contender's log that tell of a failure, whatever the client saw."""
+    with open(contender.log, errors="replace") as log:
+        return [l for l in log if " ERROR " in l or "status=5" in l or '"status":5' in l]
+
+
+def compare(contenders, case, opt):
+    """Medians of each contender for one case."""
+    runs = {c.name: [] for c in contenders}
+    for turn in range(opt.rounds):
+        for contender in contenders:
+            for _ in range(3):
+                if run := measure(contender, case, opt.seconds):
+                    break
+            else:
+                sys.exit(f"{case[0]}: three void runs of {contender.name} in a row; see {contender.log}")
+            runs[contender.name].append(run)
+        note(f"  {case[0]}: round {turn + 1} of {opt.rounds}")
+    return {n: {k: statistics.median(r[k] for r in rs) for k in rs[0]} | {
+        "spread": (min(r["cpu"] for r in rs), max(r["cpu"] for r in rs))} for n, rs in runs.items()}
+
+
+def table(case, medians):
+    print(f"\n**{case[4]}**\n\n| | requests/s | p50 ms | p99 ms | CPU µs/request (least–most) | CPU against bare Pingora | RSS MB |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    yardstick = medians["bare Pingora"]["cpu"]
+    for name, m in medians.items():
+        low, high = m["spread"]
+        ratio = "–" if name == "mock alone" else f"{m['cpu'] / yardstick:.2f}×"
+        print(f"| {name} | {m['rps']:,.0f} | {m['p50']:.2f} | {m['p99']:.2f} | {m['cpu']:.0f} ({low:.0f}–{high:.0f}) "
+              f"| {ratio} | {m['rss']:.0f} |")
+    sys.stdout.flush()
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--gateway", required=True, help="the sub2api binary, release profile")
+    ap.add_argument("--bare", required=True, help="the bare Pingora binary, same profile")
+    ap.add_argument("--work", required=True, help="an empty folder for configurations, logs and data")
+    ap.add_argument("--rounds", type=int, default=5)
+    ap.add_argument("--seconds", type=int, default=4, help="length of one run")
+    ap.add_argument("--cases", default=",".join(c[0] for c in CASES))
+    opt = ap.parse_args()
+    cases = [c for c in CASES if c[0] in opt.cases.split(",")]
+    work = pathlib.Path(opt.work)
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        note(f"The machine is not quiet (load {load:.1f}); compare CPU per request rather than requests/s.")
+    contenders = []
+    try:
+        contenders = start(opt, work)
+        check_same_replies(contenders, cases)
+        print(f"{os.cpu_count()} cores, Linux {platform.release()}; medians of {opt.rounds} rounds of {opt.seconds} s, "
+              f"contenders in turn; load before {load:.1f}; load generator and mock on the same machine.")
+        for case in cases:
+            table(case, compare(contenders, case, opt))
+    finally:
+        for contender in contenders:
+            contender.process.send_signal(signal.SIGTERM)
+        for contender in contenders:
+            try:
+                contender.process.wait(10)
+            except subprocess.TimeoutExpired:
+                contender.process.kill()
+
+
+if __name__ == "__main__":
+    main()

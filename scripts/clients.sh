@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Runs real clients (SDKs in Python and JavaScript, coding agents) through the gateway, each in its native format,
+# and against the strict mock directly; a scenario that only passes without the gateway is a failure.
+# Needs ../shared/clients and, the first time, PyPI and npm; what is installed is kept under target/ by its lock files.
+# Uses the binary that is built already, or the one named by SUB2API. Arguments go to the client run (run.py).
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+source=$PWD/../shared/clients
+if [ ! -f "$source/run.py" ]; then
+    echo "skipped: real clients: ../shared/clients is not there"
+    exit 0
+fi
+need python3 npm git curl
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed for the clients."
+python3 -c 'import ensurepip, venv' 2>/dev/null || need ensurepip=python3-venv
+gateway=${SUB2API:-$target/debug/sub2api}
+[ -x "$gateway" ] || die "$gateway is not there; build it first: cargo build"
+
+# One installation per set of locked versions: a new lock file gets a folder of its own, the old one goes.
+locks=("$source"/setup.sh "$source"/package*.json "$source"/agents/package.json "$source"/requirements-*.txt "$source"/lock/*)
+kept=$target/clients
+here=$kept/$(cat "${locks[@]}" | sha256sum | cut -c1-16)
+mkdir -p "$here"
+cp -r --no-preserve=mode "$source"/. "$here"/
+chmod +x "$here"/*.sh "$here"/*.py
+if [ ! -f "$here/.installed" ]; then
+    say "Installing the clients into $here …"
+    "$here/setup.sh" >&2
+    touch "$here/.installed"
+fi
+find "$kept" -mindepth 1 -maxdepth 1 -type d ! -path "$here" -exec rm -rf {} +
+
+work=$(mktemp -d)
+started=()
+trap 'stop "${started[@]}"; rm -rf "$work"' EXIT
+read -r mock listen admin sink sink_direct direct <<<"$(free_ports 6)"
+
+python3 "$here/mock_upstream.py" --port "$mock" --log "$work/mock.jsonl" >"$work/mock.out" 2>&1 &
+started+=($!)
+wait_for 20 $! curl -sf "http://127.0.0.1:$mock/_health" || die "the mock did not start: $(cat "$work/mock.out")"
+
+cp "$PWD/../shared/design/acceptance.yaml" "$work/acceptance.yaml"
+env MOCK="http://127.0.0.1:$mock" SUB2API_LISTEN="127.0.0.1:$listen" SUB2API_ADMIN="127.0.0.1:$admin" \
+    SUB2API_DATA="$work/data" "$gateway" serve -c "$work/acceptance.yaml" >"$work/gateway.log" 2>&1 &
+started+=($!)
+wait_for 20 $! curl -sf "http://127.0.0.1:$listen/readyz" || die "the gateway did not get ready:
+$(tail -n 20 "$work/gateway.log")"
+
+say "--- directly against the mock"
+python3 "$here/mock_upstream.py" --port "$direct" >"$work/direct.out" 2>&1 &
+started+=($!)
+wait_for 20 $! curl -sf "http://127.0.0.1:$direct/_health" || die "the mock did not start: $(cat "$work/direct.out")"
+"$here/run.py" --direct --base-url "http://127.0.0.1:$direct" --mock-port $((sink_direct - 1)) --work "$work/direct" \
+    --json "$work/direct.json" "$@" >"$work/direct.table" || tail -n 40 "$work/direct.table" >&2
+
+say "--- through the gateway"
+"$here/run.py" --native --base-url "http://127.0.0.1:$listen" --key sk-acceptance --log-url "http://127.0.0.1:$mock" \
+    --models "$here/models.example.json" --mock-port $((sink - 1)) --work "$work/gateway" --json "$work/gateway.json" "$@" || true
+
+# The verdict: what passes directly passes through the gateway too, and nothing is left out.
+python3 - "$work/direct.json" "$work/gateway.json" <<'PYTHON'
+import json, sys
+direct, gateway = ({(r["client"], r["scenario"]): r for r in json.load(open(p))} for p in sys.argv[1:])
+passed = [k for k, r in direct.items() if r["status"] == "PASS"]
+worse = [k for k in passed if gateway.get(k, {}).get("status") != "PASS"]
+for key in worse:
+    print("only without the gateway:", *key, "-", gateway.get(key, {}).get("detail", "was not run")[:300])
+print(f"clients: {len(passed)} scenarios pass directly, {len(passed) - len(worse)} of them through the gateway too")
+failed_directly = sum(r["status"] == "FAIL" for r in direct.values())
+sys.exit(bool(worse or failed_directly or not passed))
+PYTHON
