@@ -10,6 +10,7 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEY = "sk-bench"
+FAILURES = (b" ERROR ", b"status=5", b'"status":5')
 TICK_MICROS = 1e6 / os.sysconf("SC_CLK_TCK")
 
 # name, model, streamed, connections, what it is
@@ -129,21 +130,23 @@ def measure(contender, case, seconds):
     """One run; None if a request failed."""
     _, model, streamed, connections, _ = case
     wrk(contender, model, streamed, connections, 1)
-    before, cpu = len(failed_lines(contender)), contender.cpu_micros()
+    logged, cpu = contender.log.stat().st_size, contender.cpu_micros()
     run = wrk(contender, model, streamed, connections, seconds)
     # Streams that wrk left unfinished are still being served; their cost is a thousandth of the run's.
     used = contender.cpu_micros() - cpu
-    if run["failed"] or not run["requests"] or len(failed_lines(contender)) > before:
-        note(f"  void: {contender.name}: {run}")
+    failures = failed_lines(contender.log, logged)
+    if run["failed"] or not run["requests"] or failures:
+        note(f"  void: {contender.name}: {run} {failures[:3]}")
         return None
     return {"rps": run["requests"] / run["micros"] * 1e6, "cpu": used / run["requests"], "rss": contender.rss_mb(),
             "p50": run["p50_micros"] / 1000, "p99": run["p99_micros"] / 1000}
 
 
-def failed_lines(contender):
-    """Lines of the contender's log that tell of a failure, whatever the client saw."""
-    with open(contender.log, errors="replace") as log:
-        return [l for l in log if " ERROR " in l or "status=5" in l or '"status":5' in l]
+def failed_lines(log, offset):
+    """What the log tells of failures since `offset`, whatever the client saw."""
+    with open(log, "rb") as lines:
+        lines.seek(offset)
+        return [l for l in lines if any(sign in l for sign in FAILURES)]
 
 
 def compare(contenders, case, opt):
