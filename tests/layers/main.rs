@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["clock", "error", "telemetry", "wire", "provider", "ledger"]),
     ("account", &["clock", "error", "telemetry", "wire", "provider", "ledger", "limit", "config"]),
     ("user", &["clock", "error", "telemetry", "wire", "provider", "ledger", "config"]),
+    ("live", UP_TO_3),
     ("gateway", UP_TO_3),
     ("admin", UP_TO_3),
     ("mock", UP_TO_3),
@@ -31,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lib", ALL),
 ];
 const UP_TO_3: &[&str] =
-    &["clock", "error", "telemetry", "wire", "provider", "ledger", "limit", "config", "account", "user"];
+    &["clock", "error", "telemetry", "wire", "provider", "ledger", "limit", "config", "account", "user", "live"];
 
 /// The only places that name Pingora, as beginnings of paths below `src/`.
 const PINGORA: &[&str] = &["gateway", "admin", "mock", "server", "limit/window.rs"];
