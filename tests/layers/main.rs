@@ -10,18 +10,18 @@ use std::{fs, path::Path};
 
 const ALL: &[&str] = &["*"];
 
-/// Which modules a module may use beside itself. Every module may stand on layer 0, but for `wire`, which has no clock.
+/// Which modules a module may use beside itself, the lowest layer first.
 const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("error", &[]),
-    ("telemetry", &[]),
     ("wire", &["error"]),
-    ("provider", &["clock", "error", "telemetry", "wire"]),
-    ("ledger", &["clock", "error", "telemetry", "wire"]),
-    ("limit", &["clock", "error", "telemetry", "wire", "ledger"]),
-    ("config", &["clock", "error", "telemetry", "wire", "provider", "ledger"]),
-    ("account", &["clock", "error", "telemetry", "wire", "provider", "ledger", "limit", "config"]),
-    ("user", &["clock", "error", "telemetry", "wire", "provider", "ledger", "config"]),
+    ("provider", &["clock", "error", "wire"]),
+    ("telemetry", &["clock", "error", "wire", "provider"]),
+    ("ledger", &["clock", "error", "wire", "telemetry"]),
+    ("limit", &["clock", "error", "wire", "telemetry", "ledger"]),
+    ("config", &["clock", "error", "wire", "telemetry", "provider", "ledger"]),
+    ("account", &["clock", "error", "wire", "telemetry", "provider", "ledger", "limit", "config"]),
+    ("user", &["clock", "error", "wire", "telemetry", "provider", "ledger", "config"]),
     ("live", UP_TO_3),
     ("gateway", UP_TO_3),
     ("admin", UP_TO_3),
