@@ -4,6 +4,7 @@ pub mod account;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod limit;
 pub mod mock;
 pub mod provider;
 pub mod user;
