@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod gateway;
+pub mod limit;
 pub mod live;
 pub mod mock;
 pub mod provider;

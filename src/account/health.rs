@@ -1,5 +1,739 @@
 //! The state machine of one account. Pure: `now` is an argument.
+//!
+//! Keeps what failed, for the account and for single models of it, and says whether a request may be sent. Never waits,
+//! never logs. Its invariant: a pause is never shortened by a later shorter one, and never longer than the provider's own
+//! word or the configured bound.
+//!
+//! A told pause is believed: when it is over, the account is ready. A guessed one is tested: when it is over, one request
+//! at a time may go until one succeeds.
+
+use crate::{clock::Moment, config::Cooldown, provider::verdict::FailureClass};
+use std::{fmt, time::Duration};
+
+/// A refused key is left alone for so long, and suspended if it is refused once more after that.
+const CONFIRM_AFTER: Duration = Duration::from_secs(10);
+/// So many faults without a success between them open the breaker. A success takes half of them back, so that one that
+/// fails three times in four opens it as well.
+const FAULTS_TO_OPEN: u32 = 3;
+/// The most models of one account that are remembered apart; the one that comes back first is forgotten.
+const MOST_MODELS: usize = 64;
+/// An extension of a pause is told again only if it adds this much, so that a burst of refusals is one line in the log.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
+
+/// How an account, or one model of it, is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Requests may go.
+    Ready,
+    /// Left alone for a while.
+    Cooling {
+        /// Until then.
+        until: Moment,
+    },
+    /// Credit or quota is used up.
+    Exhausted {
+        /// Until the reset that was told, or the next look.
+        until: Moment,
+    },
+    /// The key is dead; only a person can help.
+    Suspended,
+    /// One request at a time finds out whether it is well again.
+    Probing,
+}
+
+impl State {
+    /// The name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Ready => "ready",
+            State::Cooling { .. } => "cooling",
+            State::Exhausted { .. } => "exhausted",
+            State::Suspended => "suspended",
+            State::Probing => "probing",
+        }
+    }
+}
+
+/// What a failed attempt shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Sign<'a> {
+    /// Its class.
+    pub class: FailureClass,
+    /// How long the provider asks to stay away.
+    pub told: Option<Duration>,
+    /// Whether only this model is meant.
+    pub model_only: bool,
+    /// The upstream's name of the model.
+    pub model: &'a str,
+    /// When the attempt began. What began before the last pause did is an echo of the same trouble.
+    pub begun: Moment,
+    /// A random number, for jitter.
+    pub draw: u64,
+}
+
+/// A change of state, told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The model that it is about; `None` for the whole account.
+    pub model: Option<String>,
+    /// The new state.
+    pub state: State,
+    /// For how long, where the state ends by itself.
+    pub wait: Option<Duration>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(model) = &self.model {
+            write!(f, "model {model} ")?;
+        }
+        f.write_str(self.state.name())?;
+        match self.wait {
+            Some(wait) => write!(f, " for {:.1}s", wait.as_secs_f64()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a request may go now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Open,
+    /// The one request that tests the account is out: its end will tell.
+    Testing,
+    /// Not before this time, if it is known.
+    Away(Option<Moment>),
+}
+
+/// Which tests a request carries out. They are given back with [`Health::release`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probe {
+    account: bool,
+    model: bool,
+}
+
+impl Probe {
+    /// Whether the request tests anything.
+    pub fn is_any(self) -> bool {
+        self.account || self.model
+    }
+}
 
 /// Cooldowns and suspicion of one account.
 #[derive(Debug, Default)]
-pub struct Health {}
+pub struct Health {
+    account: Track,
+    models: Vec<(Box<str>, Track)>,
+}
+
+impl Health {
+    /// Whether nothing is remembered, so that every request may go without a look.
+    pub fn is_calm(&self) -> bool {
+        self.account.is_quiet() && self.models.is_empty()
+    }
+
+    /// The state of the account as a whole.
+    pub fn state(&self, now: Moment) -> State {
+        self.account.state(now)
+    }
+
+    /// The models that are not ready, with their states.
+    pub fn models(&self, now: Moment) -> impl Iterator<Item = (&str, State)> {
+        self.models.iter().map(move |(name, track)| (&**name, track.state(now))).filter(|(_, s)| *s != State::Ready)
+    }
+
+    /// Whether a request for this model may go.
+    pub fn standing(&self, model: &str, now: Moment) -> Standing {
+        let account = self.account.standing(now);
+        let model = self.track(model).map_or(Standing::Open, |track| track.standing(now));
+        match (account, model) {
+            (Standing::Away(None), _) | (_, Standing::Away(None)) => Standing::Away(None),
+            (Standing::Away(Some(a)), Standing::Away(Some(b))) => Standing::Away(Some(if a.mono >= b.mono { a } else { b })),
+            (Standing::Away(until), _) | (_, Standing::Away(until)) => Standing::Away(until),
+            (Standing::Testing, _) | (_, Standing::Testing) => Standing::Testing,
+            (Standing::Open, Standing::Open) => Standing::Open,
+        }
+    }
+
+    /// Lets a request go if its standing is open, and hands it the tests that are due.
+    pub fn admit(&mut self, model: &str, now: Moment) -> Result<Probe, Standing> {
+        match self.standing(model, now) {
+            Standing::Open => {}
+            refused @ (Standing::Testing | Standing::Away(_)) => return Err(refused),
+        }
+        let account = self.account.begin_test(now);
+        let model = self.track_mut(model).is_some_and(|track| track.begin_test(now));
+        Ok(Probe { account, model })
+    }
+
+    /// Takes the tests back, whatever came of them.
+    pub fn release(&mut self, model: &str, probe: Probe) {
+        if probe.account {
+            self.account.is_tested = false;
+        }
+        if probe.model
+            && let Some(track) = self.track_mut(model)
+        {
+            track.is_tested = false;
+        }
+        self.forget_quiet();
+    }
+
+    /// Books a failed attempt.
+    pub fn fail(&mut self, sign: &Sign<'_>, cooldown: &Cooldown, now: Moment) -> Option<Change> {
+        match sign.class {
+            FailureClass::Client | FailureClass::NotHere => {
+                self.answered(sign.model, sign.begun, now);
+                None
+            }
+            FailureClass::Rate
+            | FailureClass::Overload
+            | FailureClass::MoneyGone
+            | FailureClass::AuthDead
+            | FailureClass::Fault => {
+                let track = if sign.model_only { self.remember(sign.model, now) } else { &mut self.account };
+                let changed = track.fail(sign, cooldown, now);
+                self.forget_quiet();
+                let (state, wait) = changed?;
+                Some(Change { model: sign.model_only.then(|| sign.model.to_owned()), state, wait })
+            }
+        }
+    }
+
+    /// Books an attempt that brought content.
+    pub fn succeed(&mut self, model: &str, begun: Moment, now: Moment) -> Option<Change> {
+        let of_model = self.track_mut(model).is_some_and(|track| track.succeed(begun, now));
+        let of_account = self.account.succeed(begun, now);
+        self.forget_quiet();
+        let model = (of_model && !of_account).then(|| model.to_owned());
+        (of_model || of_account).then_some(Change { model, state: State::Ready, wait: None })
+    }
+
+    /// An answer that blames the request shows at least that the server is there.
+    fn answered(&mut self, model: &str, begun: Moment, now: Moment) {
+        self.account.answered(begun, now);
+        if let Some(track) = self.track_mut(model) {
+            track.answered(begun, now);
+        }
+        self.forget_quiet();
+    }
+
+    fn track(&self, model: &str) -> Option<&Track> {
+        self.models.iter().find(|(name, _)| **name == *model).map(|(_, track)| track)
+    }
+
+    fn track_mut(&mut self, model: &str) -> Option<&mut Track> {
+        self.models.iter_mut().find(|(name, _)| **name == *model).map(|(_, track)| track)
+    }
+
+    /// The model's track, newly made if there is none. With too many of them, the one that is back first is forgotten.
+    fn remember(&mut self, model: &str, now: Moment) -> &mut Track {
+        let at = match self.models.iter().position(|(name, _)| **name == *model) {
+            Some(at) => at,
+            None => {
+                if self.models.len() >= MOST_MODELS {
+                    let back = |track: &Track| track.pause.map_or(now.mono, |pause| pause.until.mono);
+                    let first = self.models.iter().enumerate().min_by_key(|(_, (_, track))| back(track));
+                    if let Some(first) = first.map(|(at, _)| at) {
+                        self.models.swap_remove(first);
+                    }
+                }
+                self.models.push((model.into(), Track::default()));
+                self.models.len() - 1
+            }
+        };
+        // The index was found or made just now; the account's own track is a harmless stand-in.
+        self.models.get_mut(at).map_or(&mut self.account, |(_, track)| track)
+    }
+
+    fn forget_quiet(&mut self) {
+        self.models.retain(|(_, track)| !track.is_quiet());
+    }
+}
+
+/// A time of being left alone.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    began: Moment,
+    until: Moment,
+    cause: FailureClass,
+    /// Guessed, not told: its end is tested with one request at a time.
+    is_guess: bool,
+}
+
+/// The state of one thing that can fail: an account, or one model of it.
+#[derive(Debug, Default)]
+struct Track {
+    pause: Option<Pause>,
+    /// Guessed pauses in a row: the next one is longer.
+    step: u32,
+    /// Faults less half of them for each success.
+    faults: u32,
+    /// Whether the key was refused once.
+    is_suspect: bool,
+    is_suspended: bool,
+    /// Whether the request that tests it is out.
+    is_tested: bool,
+}
+
+impl Track {
+    fn is_quiet(&self) -> bool {
+        self.pause.is_none() && self.faults == 0 && !self.is_suspect && !self.is_suspended && !self.is_tested
+    }
+
+    fn state(&self, now: Moment) -> State {
+        match self.pause {
+            _ if self.is_suspended => State::Suspended,
+            Some(Pause { until, cause, .. }) if now.mono < until.mono => match cause {
+                FailureClass::MoneyGone => State::Exhausted { until },
+                FailureClass::Rate
+                | FailureClass::Overload
+                | FailureClass::AuthDead
+                | FailureClass::Fault
+                | FailureClass::NotHere
+                | FailureClass::Client => State::Cooling { until },
+            },
+            Some(Pause { is_guess: true, .. }) => State::Probing,
+            Some(_) | None => State::Ready,
+        }
+    }
+
+    fn standing(&self, now: Moment) -> Standing {
+        match self.state(now) {
+            State::Ready => Standing::Open,
+            State::Cooling { until } | State::Exhausted { until } => Standing::Away(Some(until)),
+            State::Suspended => Standing::Away(None),
+            State::Probing if self.is_tested => Standing::Testing,
+            State::Probing => Standing::Open,
+        }
+    }
+
+    fn begin_test(&mut self, now: Moment) -> bool {
+        let is_due = self.state(now) == State::Probing;
+        self.is_tested |= is_due;
+        is_due
+    }
+
+    /// Whether an attempt that began then tells nothing new: the pause that it would cause has begun since.
+    fn is_echo(&self, begun: Moment) -> bool {
+        self.pause.is_some_and(|pause| begun.mono <= pause.began.mono)
+    }
+
+    /// Returns the new state with its length, if it is worth telling.
+    fn fail(&mut self, sign: &Sign<'_>, cooldown: &Cooldown, now: Moment) -> Option<(State, Option<Duration>)> {
+        let is_echo = self.is_echo(sign.begun);
+        let told = sign.told.map(|told| told.min(cooldown.told_max));
+        if self.is_suspended || (is_echo && told.is_none()) {
+            return None;
+        }
+        let (wait, is_guess) = match sign.class {
+            FailureClass::Rate | FailureClass::Overload => match told {
+                Some(told) => (told, false),
+                None => (self.grow(sign.draw, cooldown), true),
+            },
+            FailureClass::MoneyGone => (self.money_wait(told, is_echo, cooldown), told.is_none()),
+            FailureClass::AuthDead if !self.is_suspect => {
+                self.is_suspect = true;
+                (CONFIRM_AFTER, true)
+            }
+            FailureClass::AuthDead if is_echo => return None,
+            FailureClass::AuthDead if sign.model_only => (cooldown.money, true),
+            FailureClass::AuthDead => {
+                self.is_suspended = true;
+                return Some((State::Suspended, None));
+            }
+            FailureClass::Fault => {
+                let was_probing = self.state(now) == State::Probing;
+                self.faults = self.faults.saturating_add(1);
+                if is_echo || !(was_probing || self.faults >= FAULTS_TO_OPEN) {
+                    return None;
+                }
+                (self.grow(sign.draw, cooldown), true)
+            }
+            FailureClass::NotHere | FailureClass::Client => return None,
+        };
+        self.pause_for(wait, is_guess, sign.class, now)
+    }
+
+    /// Begins a pause unless a longer one is running.
+    fn pause_for(
+        &mut self,
+        wait: Duration,
+        is_guess: bool,
+        cause: FailureClass,
+        now: Moment,
+    ) -> Option<(State, Option<Duration>)> {
+        let until = now.plus(wait);
+        let before = self.state(now);
+        let old_until = self.pause.map(|pause| pause.until).filter(|old| old.mono > now.mono);
+        if old_until.is_some_and(|old| old.mono >= until.mono) {
+            return None;
+        }
+        self.pause = Some(Pause { began: now, until, cause, is_guess });
+        let state = self.state(now);
+        let added = old_until.map_or(Duration::MAX, |old| until.since(old));
+        (before.name() != state.name() || added >= WORTH_TELLING).then_some((state, Some(wait)))
+    }
+
+    /// The next guessed pause: doubling from the base to the maximum, a tenth of it left to chance.
+    fn grow(&mut self, draw: u64, cooldown: &Cooldown) -> Duration {
+        let doubled = cooldown.base.saturating_mul(1_u32.checked_shl(self.step).unwrap_or(u32::MAX));
+        self.step = self.step.saturating_add(1).min(31);
+        let chance = (draw % 1000) as f64 / 10_000.0;
+        doubled.min(cooldown.max).mul_f64(1.0 - chance)
+    }
+
+    /// A reset that was told and did not come is proof enough to wait longer than the next one told, up to the long park.
+    fn money_wait(&mut self, told: Option<Duration>, is_echo: bool, cooldown: &Cooldown) -> Duration {
+        let Some(told) = told else { return cooldown.money };
+        if is_echo {
+            return told;
+        }
+        let longer = match self.step {
+            0 => Duration::ZERO,
+            step => cooldown.max.saturating_mul(1_u32.checked_shl(step - 1).unwrap_or(u32::MAX)).min(cooldown.money),
+        };
+        self.step = self.step.saturating_add(1).min(31);
+        told.max(longer)
+    }
+
+    /// Whether it became ready by this.
+    fn succeed(&mut self, begun: Moment, now: Moment) -> bool {
+        let is_paused = self.pause.is_some_and(|pause| now.mono < pause.until.mono);
+        if self.is_suspended || is_paused || self.is_echo(begun) {
+            return false;
+        }
+        let was_ill = self.pause.is_some() || self.is_suspect;
+        let faults = if self.pause.is_some() { 0 } else { self.faults / 2 };
+        *self = Track { faults, is_tested: self.is_tested, ..Track::default() };
+        was_ill
+    }
+
+    /// Ends a pause for the server's own trouble, and nothing else: a refusal may come before keys and limits are looked at.
+    fn answered(&mut self, begun: Moment, now: Moment) {
+        let blames_server = |pause: Pause| matches!(pause.cause, FailureClass::Fault | FailureClass::Overload);
+        if !self.is_suspect && self.pause.is_none_or(blames_server) {
+            self.succeed(begun, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use FailureClass::*;
+    use proptest::prelude::*;
+
+    const COOLDOWN: Cooldown = Cooldown {
+        base: Duration::from_secs(1),
+        max: Duration::from_secs(60),
+        told_max: Duration::from_secs(3600),
+        money: Duration::from_secs(3600),
+    };
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// An account under a clock of its own.
+    struct Bench {
+        health: Health,
+        clock: ManualClock,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            Bench { health: Health::default(), clock: ManualClock::new() }
+        }
+
+        fn sign(&self, class: FailureClass) -> Sign<'static> {
+            Sign { class, told: None, model_only: false, model: "m", begun: self.clock.now(), draw: 0 }
+        }
+
+        fn fail(&mut self, class: FailureClass, told: Option<u64>) -> Option<Change> {
+            let sign = Sign { told: told.map(secs), ..self.sign(class) };
+            self.health.fail(&sign, &COOLDOWN, self.clock.now())
+        }
+
+        fn succeed(&mut self) -> Option<Change> {
+            self.health.succeed("m", self.clock.now(), self.clock.now())
+        }
+
+        fn advance(&self, by: Duration) {
+            self.clock.advance(by);
+        }
+
+        fn state(&self) -> State {
+            self.health.state(self.clock.now())
+        }
+
+        fn standing(&self, model: &str) -> Standing {
+            self.health.standing(model, self.clock.now())
+        }
+
+        fn away_for(&self, model: &str) -> Duration {
+            match self.standing(model) {
+                Standing::Away(Some(until)) => until.since(self.clock.now()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_told_rate_limit_is_kept_to_the_second_and_then_believed() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.fail(Rate, Some(2)).unwrap().to_string(), "cooling for 2.0s");
+        bench.advance(Duration::from_millis(1999));
+        assert!(matches!(bench.state(), State::Cooling { .. }));
+        bench.advance(Duration::from_millis(1));
+        assert_eq!(bench.state(), State::Ready, "a short 429 is not stretched");
+        let now = bench.clock.now();
+        assert_eq!(bench.health.admit("m", now).map(Probe::is_any), Ok(false), "a told end needs no test");
+    }
+
+    #[test]
+    fn a_rate_limit_without_a_time_backs_off_shortly_and_grows_to_the_maximum() {
+        let mut bench = Bench::new();
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            bench.fail(Rate, None);
+            waits.push(bench.away_for("m").as_secs());
+            bench.advance(secs(60));
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        bench.succeed();
+        bench.fail(Rate, None);
+        assert_eq!(bench.away_for("m"), secs(1), "a success starts over");
+    }
+
+    #[test]
+    fn jitter_only_ever_shortens_a_guessed_pause_and_by_a_tenth_at_most() {
+        for draw in [0, 1, 500, 999, 1000, u64::MAX] {
+            let mut bench = Bench::new();
+            let sign = Sign { draw, ..bench.sign(Rate) };
+            bench.health.fail(&sign, &COOLDOWN, bench.clock.now());
+            let wait = bench.away_for("m");
+            assert!(wait <= secs(1) && wait > Duration::from_millis(899), "{draw}: {wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_told_time_is_clamped() {
+        let mut bench = Bench::new();
+        bench.fail(Rate, Some(1_000_000));
+        assert_eq!(bench.away_for("m"), COOLDOWN.told_max);
+    }
+
+    #[test]
+    fn a_burst_of_refusals_is_one_step_and_one_line() {
+        let mut bench = Bench::new();
+        let echo = bench.sign(Rate);
+        bench.advance(Duration::from_millis(5));
+        let lines = (0..50).filter_map(|_| bench.health.fail(&echo, &COOLDOWN, bench.clock.now())).count();
+        assert_eq!(lines, 1);
+        assert_eq!(bench.away_for("m"), secs(1), "fifty refusals at once are one trouble, not fifty");
+    }
+
+    #[test]
+    fn a_later_shorter_pause_never_shortens_a_longer_one() {
+        let mut bench = Bench::new();
+        bench.fail(MoneyGone, Some(600));
+        bench.advance(secs(1));
+        assert_eq!(bench.fail(Rate, Some(5)), None);
+        assert_eq!(bench.away_for("m"), secs(599));
+        assert!(matches!(bench.state(), State::Exhausted { .. }));
+        assert!(bench.fail(Rate, Some(900)).is_some(), "a longer one counts");
+        assert_eq!(bench.away_for("m"), secs(900));
+    }
+
+    #[test]
+    fn an_overload_of_one_model_leaves_the_others_alone() {
+        let mut bench = Bench::new();
+        let sign = Sign { model_only: true, model: "big", ..bench.sign(Overload) };
+        let change = bench.health.fail(&sign, &COOLDOWN, bench.clock.now()).unwrap();
+        assert_eq!(change.to_string(), "model big cooling for 1.0s");
+        assert_eq!(bench.state(), State::Ready);
+        assert_eq!(bench.standing("small"), Standing::Open);
+        assert_eq!(bench.away_for("big"), secs(1));
+        assert_eq!(bench.health.models(bench.clock.now()).count(), 1);
+    }
+
+    #[test]
+    fn money_without_a_reset_is_a_long_park_and_one_with_a_reset_lasts_until_then() {
+        let mut bench = Bench::new();
+        bench.fail(MoneyGone, None);
+        assert_eq!(bench.away_for("m"), COOLDOWN.money);
+        let mut bench = Bench::new();
+        bench.fail(MoneyGone, Some(17));
+        assert_eq!(bench.away_for("m"), secs(17));
+        bench.advance(secs(17));
+        bench.fail(MoneyGone, Some(17));
+        assert_eq!(bench.away_for("m"), secs(60), "the reset told before did not come: that is proof");
+        bench.advance(secs(60));
+        bench.fail(MoneyGone, Some(17));
+        assert_eq!(bench.away_for("m"), secs(120));
+    }
+
+    #[test]
+    fn a_dead_key_is_suspended_by_a_second_sign_and_never_by_the_first() {
+        let mut bench = Bench::new();
+        let echo = bench.sign(AuthDead);
+        assert_eq!(bench.fail(AuthDead, None).unwrap().state.name(), "cooling");
+        for _ in 0..10 {
+            bench.health.fail(&echo, &COOLDOWN, bench.clock.now());
+        }
+        bench.advance(CONFIRM_AFTER);
+        assert_eq!(bench.state(), State::Probing, "requests that were out together are one sign");
+        assert_eq!(bench.fail(AuthDead, None).unwrap().to_string(), "suspended");
+        bench.advance(secs(1_000_000));
+        assert_eq!(bench.standing("m"), Standing::Away(None));
+        assert_eq!(bench.succeed(), None, "only a person ends a suspension");
+        assert_eq!(bench.state(), State::Suspended);
+    }
+
+    #[test]
+    fn a_success_between_two_refusals_clears_the_suspicion() {
+        let mut bench = Bench::new();
+        bench.fail(AuthDead, None);
+        bench.advance(CONFIRM_AFTER);
+        assert_eq!(bench.succeed().unwrap().to_string(), "ready");
+        assert!(bench.health.is_calm());
+        bench.fail(AuthDead, None);
+        assert_eq!(bench.state().name(), "cooling");
+    }
+
+    #[test]
+    fn a_key_that_is_refused_for_one_model_twice_parks_that_model_only() {
+        let mut bench = Bench::new();
+        for wait in [CONFIRM_AFTER, COOLDOWN.money] {
+            let sign = Sign { model_only: true, ..bench.sign(AuthDead) };
+            bench.health.fail(&sign, &COOLDOWN, bench.clock.now());
+            assert_eq!(bench.away_for("m"), wait);
+            bench.advance(wait);
+        }
+        assert_eq!(bench.standing("other"), Standing::Open);
+    }
+
+    #[test]
+    fn single_faults_do_not_park_an_account_and_a_row_of_them_opens_the_breaker() {
+        let mut bench = Bench::new();
+        for _ in 0..20 {
+            assert_eq!(bench.fail(Fault, None), None);
+            assert_eq!(bench.succeed(), None);
+        }
+        assert!(bench.health.is_calm());
+        assert_eq!(bench.fail(Fault, None), None);
+        assert_eq!(bench.fail(Fault, None), None);
+        assert_eq!(bench.fail(Fault, None).unwrap().to_string(), "cooling for 1.0s");
+    }
+
+    #[test]
+    fn an_account_that_fails_three_times_in_four_opens_the_breaker_too() {
+        let mut bench = Bench::new();
+        let opened = (1..=12).find(|n| match n % 4 {
+            3 => bench.succeed().is_some(),
+            _ => bench.fail(Fault, None).is_some(),
+        });
+        assert_eq!(opened, Some(5));
+    }
+
+    #[test]
+    fn after_a_guessed_pause_one_request_at_a_time_tests_the_account() {
+        let mut bench = Bench::new();
+        (0..3).for_each(|_| drop(bench.fail(Fault, None)));
+        bench.advance(secs(1));
+        let now = bench.clock.now();
+        let probe = bench.health.admit("m", now).unwrap();
+        assert!(probe.is_any());
+        assert_eq!(bench.health.admit("other", now), Err(Standing::Testing));
+        bench.health.release("m", probe);
+        let probe = bench.health.admit("m", now).unwrap();
+        assert_eq!(bench.fail(Fault, None).unwrap().wait, Some(secs(2)), "a failed test doubles the pause");
+        bench.health.release("m", probe);
+        bench.advance(secs(2));
+        let probe = bench.health.admit("m", bench.clock.now()).unwrap();
+        assert_eq!(bench.succeed().unwrap().state, State::Ready);
+        assert_eq!(bench.standing("m"), Standing::Open);
+        bench.health.release("m", probe);
+        assert!(bench.health.is_calm());
+    }
+
+    #[test]
+    fn the_clients_faults_never_touch_the_account_and_show_that_the_server_is_there() {
+        let mut bench = Bench::new();
+        for class in [Client, NotHere] {
+            assert_eq!(bench.fail(class, Some(100)), None);
+            assert!(bench.health.is_calm());
+        }
+        (0..3).for_each(|_| drop(bench.fail(Fault, None)));
+        bench.advance(secs(1));
+        bench.fail(Client, None);
+        assert!(bench.health.is_calm(), "the breaker closes");
+        bench.fail(AuthDead, None);
+        bench.advance(CONFIRM_AFTER);
+        bench.fail(Client, None);
+        assert_eq!(bench.state(), State::Probing, "but a 400 proves nothing about the key");
+    }
+
+    #[test]
+    fn a_stream_that_began_before_the_trouble_does_not_end_it() {
+        let mut bench = Bench::new();
+        let before = bench.clock.now();
+        bench.advance(secs(1));
+        bench.fail(Rate, None);
+        bench.advance(secs(5));
+        assert_eq!(bench.health.succeed("m", before, bench.clock.now()), None);
+        assert_eq!(bench.state(), State::Probing);
+    }
+
+    #[test]
+    fn the_models_remembered_are_bounded_and_the_nearest_to_its_end_goes_first() {
+        let mut bench = Bench::new();
+        for n in 0..(MOST_MODELS as u64 + 10) {
+            let model = format!("m{n}");
+            let sign = Sign { told: Some(secs(1000 - n)), model_only: true, model: &model, ..bench.sign(Rate) };
+            bench.health.fail(&sign, &COOLDOWN, bench.clock.now());
+        }
+        assert_eq!(bench.health.models.len(), MOST_MODELS);
+        assert_eq!(bench.away_for("m0"), secs(1000));
+    }
+
+    fn any_class() -> impl Strategy<Value = FailureClass> {
+        prop_oneof![Just(Rate), Just(Overload), Just(MoneyGone), Just(AuthDead), Just(Fault), Just(Client), Just(NotHere)]
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_of_failures_and_successes_shortens_a_pause_or_passes_its_bound(
+            steps in prop::collection::vec((any_class(), prop::option::of(0_u64..9000), 0_u64..90, any::<bool>(), any::<bool>()), 1..60)
+        ) {
+            let mut bench = Bench::new();
+            let longest = COOLDOWN.told_max.max(COOLDOWN.money);
+            for (class, told, pass, model_only, succeeds) in steps {
+                let before = bench.standing("m");
+                let now = bench.clock.now();
+                if succeeds {
+                    bench.health.succeed("m", now, now);
+                } else {
+                    let sign = Sign { told: told.map(secs), model_only, ..bench.sign(class) };
+                    bench.health.fail(&sign, &COOLDOWN, now);
+                }
+                let after = bench.standing("m");
+                match (before, after) {
+                    (Standing::Away(Some(before)), Standing::Away(Some(after))) => prop_assert!(after.mono >= before.mono),
+                    (Standing::Away(_), after) => prop_assert_eq!(after, Standing::Away(None)),
+                    (Standing::Open | Standing::Testing, Standing::Away(Some(after))) => prop_assert!(after.since(now) <= longest),
+                    (Standing::Open | Standing::Testing, _) => {}
+                }
+                let may_go = bench.health.admit("m", now);
+                prop_assert_eq!(may_go.is_ok(), after == Standing::Open);
+                if let Ok(probe) = may_go {
+                    bench.health.release("m", probe);
+                }
+                bench.advance(secs(pass));
+            }
+        }
+    }
+}

@@ -131,8 +131,9 @@ pub(super) fn nothing_left(exchange: &Exchange, wait: Option<Duration>) -> Rejec
         FailureClass::AuthDead => (Reason::Unavailable, "the provider refuses the gateway's credentials"),
         FailureClass::Fault if failure.silent => (Reason::UpstreamSilent, "the provider did not answer in time"),
         FailureClass::Fault => (Reason::UpstreamFailed, "the provider failed to answer"),
+        FailureClass::NotHere => (Reason::UnknownModel, "no account has the model"),
         FailureClass::Client => (Reason::Malformed, "the provider refuses the request"),
     };
-    let wait = wait.filter(|_| !matches!(failure.verdict.class, FailureClass::Client));
+    let wait = wait.filter(|_| !failure.verdict.class.is_about_the_request());
     Rejection::new(reason, format!("{message} ({tries} tried, last: {})", failure.verdict.reason)).after(wait)
 }

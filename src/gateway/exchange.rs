@@ -210,7 +210,7 @@ impl Exchange {
     /// The failure that tells the client most: the request's own fault, then limits, then silence, then faults.
     pub(super) fn worst(&self) -> Option<&Failure> {
         let rank = |f: &Failure| match f.verdict.class {
-            FailureClass::Client => 5,
+            FailureClass::Client | FailureClass::NotHere => 5,
             FailureClass::Rate => 4,
             FailureClass::Overload => 3,
             FailureClass::Fault => 2,

@@ -188,7 +188,7 @@ impl Reply {
     /// The upstream's own words, where they are about the request and not about the account.
     fn answer(&self, verdict: &Verdict, body: Bytes) -> Option<Answer> {
         let content_type = self.header.headers.get(header::CONTENT_TYPE).cloned();
-        verdict.about_request.then_some(Answer { status: self.status, content_type, body })
+        verdict.class.is_about_the_request().then_some(Answer { status: self.status, content_type, body })
     }
 
     fn events(&mut self, chunk: Bytes, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {

@@ -70,7 +70,7 @@ pub(super) fn connect_failed(shared: &Shared, exchange: &mut Exchange, mut error
         attempt.connects_failed += 1;
         attempt.again = attempt.connects_failed < addresses;
         if !attempt.again {
-            let verdict = Verdict::fault(&format!("connect: {}", error.etype().as_str()));
+            let verdict = Verdict::fault(format!("connect: {}", error.etype().as_str()));
             record(shared, exchange, Failure { verdict, answer: None, silent: false });
         }
     }

@@ -2,6 +2,13 @@
 //!
 //! A provider is one row in [`PROVIDERS`]; one that needs code of its own has a file. Nothing here waits.
 
+mod anthropic;
+mod azure;
+mod base_url;
+mod compatible;
+mod gemini;
+mod hint;
+mod openai;
 pub mod verdict;
 
 use crate::wire::{Endpoint, WireFormat};
@@ -11,7 +18,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The name in configuration (`provider: anthropic`).
     fn name(&self) -> &'static str;
 
-    /// The wire formats that it speaks, the preferred one first.
+    /// Other names that configuration may use for it.
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The wire formats that its accounts speak unless they say otherwise, the preferred one first.
     fn formats(&self) -> &'static [WireFormat];
 
     /// Where its calls go when an account names no `base_url`.
@@ -79,10 +91,102 @@ impl BaseUrl {
     }
 }
 
-/// Every provider.
-pub static PROVIDERS: &[&dyn Provider] = &[];
+/// Every provider, in the order of the table in `docs/accounts.md`.
+pub static PROVIDERS: &[&dyn Provider] = &[
+    &anthropic::Anthropic,
+    &openai::Openai,
+    &gemini::Gemini,
+    &azure::Azure,
+    &compatible::OPENAI_COMPATIBLE,
+    &compatible::DEEPSEEK,
+    &compatible::GROQ,
+    &compatible::MISTRAL,
+    &compatible::XAI,
+    &compatible::OPENROUTER,
+    &compatible::TOGETHER,
+    &compatible::FIREWORKS,
+    &compatible::CEREBRAS,
+    &compatible::PERPLEXITY,
+    &compatible::MOONSHOT,
+    &compatible::ZAI,
+    &compatible::OLLAMA,
+    &compatible::VLLM,
+    &compatible::LLAMA_CPP,
+    &compatible::LMSTUDIO,
+];
 
-/// The provider with this name.
+/// The provider with this name or alias.
 pub fn find(name: &str) -> Option<&'static dyn Provider> {
-    PROVIDERS.iter().copied().find(|p| p.name() == name)
+    PROVIDERS.iter().copied().find(|p| p.name() == name || p.aliases().contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_name_and_alias_finds_exactly_one_provider() {
+        let mut seen = HashSet::new();
+        for provider in PROVIDERS {
+            for name in provider.aliases().iter().chain([&provider.name()]) {
+                assert!(seen.insert(*name), "{name} is taken twice");
+                assert_eq!(find(name).map(|p| p.name()), Some(provider.name()), "{name}");
+            }
+        }
+        assert!(find("llama.cpp").is_some() && find("llama-cpp").is_some());
+        assert!(find("OpenAI").is_none() && find("").is_none());
+    }
+
+    #[test]
+    fn every_default_base_url_is_one_that_the_provider_reads_and_keeps() {
+        for provider in PROVIDERS {
+            let Some(text) = provider.default_base_url() else { continue };
+            let base = provider.base_url(text).unwrap_or_else(|fault| panic!("{}: {fault}", provider.name()));
+            let scheme = if base.tls { "https" } else { "http" };
+            let again = format!("{scheme}://{}{}", base.authority(), base.prefix);
+            assert_eq!(again, text, "{}", provider.name());
+            assert!(provider.models_path(&base).starts_with('/'));
+        }
+    }
+
+    #[test]
+    fn every_provider_offers_a_call_of_each_format_that_it_speaks() {
+        for provider in PROVIDERS {
+            let base = provider.base_url(provider.default_base_url().unwrap_or("https://h.example")).unwrap();
+            for format in provider.formats() {
+                let endpoint = match format {
+                    WireFormat::OpenaiChat => Endpoint::ChatCompletions,
+                    WireFormat::OpenaiResponses => Endpoint::Responses,
+                    WireFormat::Anthropic => Endpoint::Messages,
+                    WireFormat::Gemini => Endpoint::GenerateContent,
+                };
+                let call = Call { endpoint: &endpoint, model: "m", version: None, query: None };
+                assert!(provider.path(&base, &call).is_some(), "{} {}", provider.name(), endpoint.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_stands_in_exactly_the_header_of_its_provider() {
+        for (provider, header, value) in [
+            ("openai", "authorization", "Bearer k"),
+            ("anthropic", "x-api-key", "k"),
+            ("gemini", "x-goog-api-key", "k"),
+            ("azure-openai", "api-key", "k"),
+            ("groq", "authorization", "Bearer k"),
+        ] {
+            let (name, shown) = find(provider).unwrap().credential("k");
+            assert_eq!((name.as_str(), shown.as_str()), (header, value), "{provider}");
+        }
+    }
+
+    #[test]
+    fn the_authority_leaves_out_only_the_default_port() {
+        let authority = |text: &str| base_url::parse(text).unwrap().authority();
+        assert_eq!(authority("https://h:443"), "h");
+        assert_eq!(authority("https://h:80"), "h:80");
+        assert_eq!(authority("http://[::1]:80"), "[::1]");
+        assert_eq!(authority("http://[::1]:8080"), "[::1]:8080");
+    }
 }
