@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
 mod anthropic;
+mod bodies;
 mod client;
 mod gateway;
 mod streams;
 mod upstream;
+mod upstream_h2;
