@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod error;
 pub mod mock;
