@@ -3,6 +3,7 @@
 pub mod account;
 pub mod admin;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod error;
 pub mod gateway;

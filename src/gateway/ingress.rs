@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_request_with_two_framings_is_refused() {
         let both = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
-        let bounds = crate::config::Config::default_bounds();
+        let bounds = Bounds::default();
         assert_eq!(check_head(&both, &bounds).unwrap_err().reason, Reason::Malformed);
     }
 }

@@ -10,6 +10,7 @@ use super::{
     upstream,
 };
 use crate::{
+    config::HeaderRules,
     error::{Reason, Rejection},
     provider::verdict::Verdict,
     wire::{Endpoint, WireFormat, tap::Shape},
@@ -105,29 +106,12 @@ fn visible(header: &ResponseHeader, exchange: &Exchange) -> Result<ResponseHeade
     let mut shown = ResponseHeader::build(header.status, Some(12))?;
     for (name, value) in &header.headers {
         let framing = [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING].contains(name);
-        if framing || (is_showable(name.as_str()) && upstream::matches(rules, name.as_str())) {
+        if framing || (!HeaderRules::is_forbidden(name.as_str()) && upstream::matches(rules, name.as_str())) {
             shown.append_header(name.clone(), value.clone())?;
         }
     }
     shown.insert_header("x-request-id", exchange.id.as_str())?;
     Ok(shown)
-}
-
-/// Headers of a hop, and those that the gateway sets itself, whatever an allow-list says.
-fn is_showable(name: &str) -> bool {
-    const NEVER: [&str; 10] = [
-        "connection",
-        "keep-alive",
-        "transfer-encoding",
-        "te",
-        "trailer",
-        "upgrade",
-        "proxy-authenticate",
-        "proxy-connection",
-        "set-cookie",
-        "x-request-id",
-    ];
-    !NEVER.contains(&name)
 }
 
 /// Takes a piece of an answer's body, and leaves in its place what may go on.

@@ -7,9 +7,9 @@ use super::{
     exchange::{Attempt, Exchange},
     state::Shared,
 };
-use crate::config::{AccountSettings, Http2};
+use crate::config::{AccountSettings, HeaderRules, Http2};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::{
     Error, ErrorType, Result,
     http::RequestHeader,
@@ -56,7 +56,7 @@ pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut Reque
         built.set_version(Version::HTTP_2);
     }
     for (name, value) in &header.headers {
-        if is_forwardable(name) && matches(&rules.request, name.as_str()) {
+        if !HeaderRules::is_forbidden(name.as_str()) && matches(&rules.request, name.as_str()) {
             built.append_header(name.clone(), value.clone())?;
         }
     }
@@ -95,34 +95,6 @@ fn secret(text: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Headers that never go on, whatever an allow-list says.
-fn is_forwardable(name: &HeaderName) -> bool {
-    const NEVER: [HeaderName; 11] = [
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::EXPECT,
-        header::ACCEPT_ENCODING,
-        header::AUTHORIZATION,
-        header::COOKIE,
-    ];
-    const NEVER_NAMED: [&str; 8] = [
-        "x-api-key",
-        "x-goog-api-key",
-        "api-key",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authorization",
-        "x-request-id",
-        "x-goog-user-project",
-    ];
-    !NEVER.contains(name) && !NEVER_NAMED.contains(&name.as_str())
-}
-
 /// Whether an allow-list names this header, outright or by a prefix with `*`.
 pub(super) fn matches(rules: &[String], name: &str) -> bool {
     rules.iter().any(|rule| match rule.strip_suffix('*') {
@@ -134,14 +106,6 @@ pub(super) fn matches(rules: &[String], name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn credentials_and_hop_by_hop_headers_never_go_on() {
-        for name in ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "te", "connection", "expect"] {
-            assert!(!is_forwardable(&HeaderName::from_static(name)), "{name}");
-        }
-        assert!(is_forwardable(&HeaderName::from_static("anthropic-beta")));
-    }
 
     #[test]
     fn allow_lists_match_names_and_prefixes() {

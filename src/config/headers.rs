@@ -1,0 +1,129 @@
+//! Which headers cross the gateway: allow-lists, one for each direction.
+//!
+//! A credential, a cookie or a hop-by-hop header is on no list: a caller's key reaches no provider, and a provider's
+//! cookie no caller.
+
+/// Request headers that reach a provider unless the configuration says otherwise: those that change what the answer is
+/// (versions, betas), and those by which a client says what it is. Left out on purpose: `openai-organization` and
+/// `openai-project`, which name the caller's own account and not the one that serves.
+pub(crate) const DEFAULT_REQUEST: [&str; 26] = [
+    "accept",
+    "accept-language",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
+    "content-type",
+    "conversation_id",
+    "http-referer",
+    "idempotency-key",
+    "openai-beta",
+    "originator",
+    "session-id",
+    "session_id",
+    "thread-id",
+    "user-agent",
+    "version",
+    "x-app",
+    "x-claude-code-*",
+    "x-client-request-id",
+    "x-codex-*",
+    "x-goog-api-client",
+    "x-goog-request-params",
+    "x-server-timeout",
+    "x-session-*",
+    "x-stainless-*",
+    "x-title",
+];
+
+/// Reply headers that reach a client unless the configuration says otherwise. Left out on purpose: the provider's rate
+/// limits and organisation, which describe an account that callers share and must not learn about.
+pub(crate) const DEFAULT_RESPONSE: [&str; 15] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "openai-model",
+    "openai-processing-ms",
+    "openai-version",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "vary",
+    "x-models-etag",
+    "x-reasoning-included",
+    "x-should-retry",
+];
+
+/// Headers that never cross: credentials, cookies, what belongs to one connection, and what the gateway sets itself.
+const NEVER: [&str; 21] = [
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+    "x-api-key",
+    "x-goog-api-key",
+    "x-request-id",
+];
+
+/// Header allow-lists: names in lower case, a `*` at the end matches any rest. None names a header that never crosses,
+/// but a beginning may cover one: whoever applies a list asks [`HeaderRules::is_forbidden`] first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Request headers that reach a provider.
+    pub request: Vec<String>,
+    /// Reply headers that reach a client.
+    pub response: Vec<String>,
+}
+
+impl HeaderRules {
+    /// Whether a header (in lower case) may never cross the gateway, whatever a list says.
+    pub fn is_forbidden(name: &str) -> bool {
+        NEVER.binary_search(&name).is_ok()
+    }
+}
+
+impl Default for HeaderRules {
+    fn default() -> Self {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        HeaderRules { request: owned(&DEFAULT_REQUEST), response: owned(&DEFAULT_RESPONSE) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_default_list_lets_a_credential_cross() {
+        for list in [HeaderRules::default().request, HeaderRules::default().response] {
+            for pattern in list {
+                let beginning =
+                    pattern.strip_suffix('*').filter(|beginning| NEVER.iter().any(|name| name.starts_with(beginning)));
+                assert_eq!(beginning, None);
+                assert!(!HeaderRules::is_forbidden(&pattern), "{pattern}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_list_that_is_searched_is_sorted() {
+        assert!(NEVER.is_sorted());
+        assert!(HeaderRules::is_forbidden("authorization") && HeaderRules::is_forbidden("x-api-key"));
+        assert!(!HeaderRules::is_forbidden("user-agent"));
+    }
+}

@@ -1,0 +1,185 @@
+//! What an operator sets up: listeners, accounts, models and users, as they are meant.
+//!
+//! Valid by construction: names are unique, patterns are split, secrets are resolved.
+
+use super::{secret::Secret, tuning::Timeouts};
+use crate::{
+    provider::{BaseUrl, Provider},
+    wire::WireFormat,
+};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// TLS of the client listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file with the certificate chain.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// Its key.
+    pub key: Secret,
+}
+
+/// An upstream account.
+#[derive(Clone, Debug)]
+pub struct AccountSettings {
+    /// Unique name; never shown to callers.
+    pub name: String,
+    /// Whose account it is.
+    pub provider: &'static dyn Provider,
+    /// Where its calls go.
+    pub base_url: BaseUrl,
+    /// Its key; `None` for servers that want none.
+    pub api_key: Option<Secret>,
+    /// Lower is tried first.
+    pub priority: u32,
+    /// Share among accounts of the same priority, at least 1.
+    pub weight: u32,
+    /// Models served; empty means all.
+    pub models: Vec<ModelRule>,
+    /// Wire formats spoken, the preferred one first.
+    pub formats: Vec<WireFormat>,
+    /// Limits.
+    pub limits: Limits,
+    /// Quotas.
+    pub quotas: Vec<Quota>,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// Extra request headers.
+    pub headers: Vec<(http::HeaderName, Secret)>,
+    /// Which HTTP versions to speak.
+    pub http2: Http2,
+}
+
+/// Which HTTP version an upstream is spoken to with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// HTTP/2 where TLS negotiates it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/2 always, without TLS by prior knowledge.
+    Always,
+    /// HTTP/1.1 always.
+    Never,
+}
+
+/// Which models an account serves, and under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelRule {
+    /// One model by name.
+    Exact(String),
+    /// All models whose name begins so (`gpt-*`).
+    Prefix(String),
+    /// A name of our own for one of the upstream's models.
+    Alias {
+        /// What clients ask for.
+        name: String,
+        /// What the upstream calls it.
+        upstream: String,
+    },
+}
+
+impl ModelRule {
+    /// The upstream's name for `model`, if this rule covers it.
+    pub fn upstream_name<'a>(&'a self, model: &'a str) -> Option<&'a str> {
+        match self {
+            ModelRule::Exact(name) => (name == model).then_some(model),
+            ModelRule::Prefix(prefix) => model.starts_with(prefix.as_str()).then_some(model),
+            ModelRule::Alias { name, upstream } => (name == model).then_some(upstream.as_str()),
+        }
+    }
+}
+
+/// Limits of an account or a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests per minute.
+    pub rpm: Option<u64>,
+    /// Tokens per minute.
+    pub tpm: Option<u64>,
+    /// Requests at the same time.
+    pub concurrency: Option<u32>,
+}
+
+/// The window of a quota or budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// Five hours, from the first use.
+    FiveHours,
+    /// A calendar day.
+    Day,
+    /// A calendar week.
+    Week,
+    /// A calendar month.
+    Month,
+    /// For ever.
+    Total,
+}
+
+/// A quota of an account, or a budget of a user: at least one of the three amounts is set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quota {
+    /// Its window.
+    pub window: Window,
+    /// Tokens.
+    pub tokens: Option<u64>,
+    /// Requests.
+    pub requests: Option<u64>,
+    /// Money, in nano-dollars.
+    pub cost_nanos: Option<u64>,
+}
+
+/// A model name of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelAlias {
+    /// What clients ask for.
+    pub name: String,
+    /// What is tried, in order.
+    pub targets: Vec<Target>,
+}
+
+/// One target of an alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Only this account, if named.
+    pub account: Option<String>,
+    /// The model.
+    pub model: String,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub struct UserSettings {
+    /// Unique name.
+    pub name: String,
+    /// SHA-256 of each key.
+    pub keys: Vec<KeySettings>,
+    /// Models allowed (exact or `prefix*`); empty means all.
+    pub models: Vec<String>,
+    /// Limits.
+    pub limits: Limits,
+    /// Budgets.
+    pub budgets: Vec<Quota>,
+    /// Whether the user is switched off.
+    pub disabled: bool,
+    /// When the user's keys end, as milliseconds since 1970.
+    pub expires_unix_millis: Option<u64>,
+}
+
+/// One key of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySettings {
+    /// SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// Whether this key is switched off.
+    pub disabled: bool,
+    /// When this key ends, as milliseconds since 1970.
+    pub expires_unix_millis: Option<u64>,
+}
