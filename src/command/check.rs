@@ -16,7 +16,7 @@ Reads configuration files and reports every fault in them with its line and path
   -c, --config FILE   the same as FILE";
 
 /// The exit code when a file has faults.
-pub const FAULTY: u8 = 2;
+pub(super) const FAULTY: u8 = 2;
 
 pub(super) fn command(mut parser: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     let mut files = Vec::new();
@@ -36,7 +36,7 @@ pub(super) fn command(mut parser: lexopt::Parser) -> Result<ExitCode, lexopt::Er
 }
 
 /// Checks every file, all of them whatever the first ones say; returns the exit code, [`FAULTY`] if any has a fault.
-pub fn run(files: &[PathBuf], out: &mut dyn Write) -> io::Result<u8> {
+pub(super) fn run(files: &[PathBuf], out: &mut dyn Write) -> io::Result<u8> {
     let mut code = 0;
     for file in files {
         code = code.max(check(file, out)?);

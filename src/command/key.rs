@@ -33,7 +33,7 @@ const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 const LETTERS: usize = 43;
 
 /// Prints a new key of the system's randomness, its hash, and the lines to paste; returns the exit code.
-pub fn create(out: &mut dyn Write) -> io::Result<u8> {
+pub(super) fn create(out: &mut dyn Write) -> io::Result<u8> {
     let key = fresh(&mut |bytes| getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string())))?;
     let hash = Sha256::digest(key.as_bytes());
     writeln!(out, "The key, for its owner; it is not kept anywhere and not shown again:")?;
