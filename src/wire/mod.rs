@@ -3,13 +3,18 @@
 //! Nothing here waits, reads a clock or knows a socket. A new format is one folder and one row in [`FORMATS`].
 
 pub mod anthropic;
+pub mod elements;
 pub mod endpoint;
 pub mod envelope;
 pub mod gemini;
+pub mod json;
+mod lenient;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod sse;
 pub mod tap;
+mod telltale;
+pub mod upstream_error;
 pub mod usage;
 
 use crate::error::Rejection;
@@ -83,6 +88,10 @@ pub trait Format: Send + Sync {
 
     /// Reads a whole reply (any status) into `seen`.
     fn read_reply(&self, body: &[u8], seen: &mut tap::Seen);
+
+    /// Reads what can be read of a stream event or whole reply that was too long to keep: `head` are the first bytes of
+    /// its data, `tail` its last ones.
+    fn read_clipped(&self, name: &[u8], head: &[u8], tail: &[u8], seen: &mut tap::Seen);
 
     /// A model list in this format's shape.
     fn model_list(&self, models: &[&str]) -> Vec<u8>;

@@ -1,6 +1,9 @@
-//! OpenaiResponses.
+//! OpenAI Responses.
 
-use super::{Format, WireFormat, tap};
+mod error;
+mod read;
+
+use super::{Format, WireFormat, openai_chat, tap};
 use crate::error::Rejection;
 
 /// The format's behaviour.
@@ -14,25 +17,34 @@ impl Format for OpenaiResponses {
     fn name(&self) -> &'static str {
         "openai_responses"
     }
-    fn error_body(&self, _: &Rejection, _: &str) -> Vec<u8> {
-        unimplemented!()
+    fn error_body(&self, rejection: &Rejection, _: &str) -> Vec<u8> {
+        openai_chat::error_body(rejection)
     }
-    fn stream_error(&self, _: &Rejection, _: &str, _: &tap::Seen, _: tap::Shape) -> Vec<u8> {
-        unimplemented!()
+    fn stream_error(&self, rejection: &Rejection, request_id: &str, seen: &tap::Seen, shape: tap::Shape) -> Vec<u8> {
+        match shape {
+            tap::Shape::Sse => error::stream(rejection, request_id, seen),
+            tap::Shape::Json | tap::Shape::JsonArray | tap::Shape::Opaque => Vec::new(),
+        }
     }
-    fn ping(&self, _: tap::Shape) -> &'static [u8] {
-        unimplemented!()
+    fn ping(&self, shape: tap::Shape) -> &'static [u8] {
+        match shape {
+            tap::Shape::Sse => b": keep-alive\n\n",
+            tap::Shape::Json | tap::Shape::JsonArray | tap::Shape::Opaque => b"",
+        }
     }
-    fn read_event(&self, _: &[u8], _: &[u8], _: &mut tap::Seen) {
-        unimplemented!()
+    fn read_event(&self, name: &[u8], data: &[u8], seen: &mut tap::Seen) {
+        read::event(name, data, seen);
     }
-    fn read_reply(&self, _: &[u8], _: &mut tap::Seen) {
-        unimplemented!()
+    fn read_reply(&self, body: &[u8], seen: &mut tap::Seen) {
+        read::reply(body, seen);
     }
-    fn model_list(&self, _: &[&str]) -> Vec<u8> {
-        unimplemented!()
+    fn read_clipped(&self, name: &[u8], head: &[u8], tail: &[u8], seen: &mut tap::Seen) {
+        read::clipped(name, head, tail, seen);
     }
-    fn model_entry(&self, _: &str) -> Vec<u8> {
-        unimplemented!()
+    fn model_list(&self, models: &[&str]) -> Vec<u8> {
+        openai_chat::model_list(models)
+    }
+    fn model_entry(&self, model: &str) -> Vec<u8> {
+        openai_chat::model_entry(model)
     }
 }

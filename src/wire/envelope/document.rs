@@ -1,0 +1,291 @@
+//! Scans a JSON body.
+//!
+//! One pass that validates the whole document and keeps references to the few values that matter. Depth and size of the
+//! rest cost nothing: what is ignored is skipped without recursion.
+
+use super::{Envelope, Malformed, needs_model};
+use crate::wire::{Endpoint, WireFormat, lenient};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::{fmt, ops::Range};
+
+/// The most models that one batch can name. Google's own limit is 100 requests.
+const MAX_BATCH: usize = 10_000;
+
+/// The longest name of a model.
+pub(super) const MAX_MODEL: usize = 1_024;
+
+/// Scans the body of a call.
+pub(super) fn scan(endpoint: &Endpoint, body: &[u8]) -> Result<Envelope, Malformed> {
+    let text = text(body)?;
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|fault| syntax_error(body, &fault))?;
+    let format = endpoint.format();
+    if let Some(name) = fields.twice.iter().find(|name| is_read(format, name)) {
+        return Err(Malformed::at(name, format!("`{name}` stands in the request body twice")));
+    }
+    let mut envelope = Envelope { stream: fields.asks_for_stream(), ..Envelope::default() };
+    match format {
+        WireFormat::OpenaiChat | WireFormat::OpenaiResponses | WireFormat::Anthropic => {
+            envelope.max_output_tokens = fields.max_tokens();
+            fields.name_model(endpoint, text, &mut envelope)?;
+        }
+        WireFormat::Gemini => {
+            envelope.max_output_tokens = fields.generation_config.and_then(max_in_config);
+            fields.name_google_models(text, &mut envelope)?;
+        }
+    }
+    Ok(envelope)
+}
+
+/// Whether a field means anything in a format. What means nothing may stand there as often as it likes.
+fn is_read(format: WireFormat, name: &str) -> bool {
+    let google = matches!(name, "generationConfig" | "requests" | "generateContentRequest");
+    match format {
+        WireFormat::OpenaiChat | WireFormat::OpenaiResponses | WireFormat::Anthropic => !google,
+        WireFormat::Gemini => google || name == "model",
+    }
+}
+
+/// The values that matter, as they stand in the body.
+#[derive(Default)]
+struct Fields<'a> {
+    model: Option<&'a RawValue>,
+    stream: Option<&'a RawValue>,
+    max_tokens: Option<&'a RawValue>,
+    max_completion_tokens: Option<&'a RawValue>,
+    max_output_tokens: Option<&'a RawValue>,
+    prompt: Option<&'a RawValue>,
+    generation_config: Option<&'a RawValue>,
+    requests: Option<&'a RawValue>,
+    generate_content_request: Option<&'a RawValue>,
+    /// Those that came more than once.
+    twice: Vec<&'static str>,
+}
+
+/// The name of a field that matters.
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Name {
+    Model,
+    Stream,
+    MaxTokens,
+    MaxCompletionTokens,
+    #[serde(alias = "maxOutputTokens")]
+    MaxOutputTokens,
+    Prompt,
+    #[serde(alias = "generationConfig")]
+    GenerationConfig,
+    Requests,
+    #[serde(alias = "generateContentRequest")]
+    GenerateContentRequest,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Fields<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(name) = object.next_key::<Name>()? {
+                    match fields.place(&name) {
+                        Some((label, place)) => {
+                            let again = place.replace(object.next_value()?).is_some();
+                            if again && !fields.twice.contains(&label) {
+                                fields.twice.push(label);
+                            }
+                        }
+                        None => drop(object.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(fields)
+            }
+        }
+        input.deserialize_map(Reader)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn place(&mut self, name: &Name) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
+        Some(match name {
+            Name::Model => ("model", &mut self.model),
+            Name::Stream => ("stream", &mut self.stream),
+            Name::MaxTokens => ("max_tokens", &mut self.max_tokens),
+            Name::MaxCompletionTokens => ("max_completion_tokens", &mut self.max_completion_tokens),
+            Name::MaxOutputTokens => ("max_output_tokens", &mut self.max_output_tokens),
+            Name::Prompt => ("prompt", &mut self.prompt),
+            Name::GenerationConfig => ("generationConfig", &mut self.generation_config),
+            Name::Requests => ("requests", &mut self.requests),
+            Name::GenerateContentRequest => ("generateContentRequest", &mut self.generate_content_request),
+            Name::Other => return None,
+        })
+    }
+
+    fn asks_for_stream(&self) -> bool {
+        self.stream.is_some_and(|value| value.get() == "true")
+    }
+
+    fn max_tokens(&self) -> Option<u64> {
+        let limits = [self.max_tokens, self.max_completion_tokens, self.max_output_tokens];
+        limits.into_iter().flatten().filter_map(count).max()
+    }
+
+    fn name_model(&self, endpoint: &Endpoint, body: &str, envelope: &mut Envelope) -> Result<(), Malformed> {
+        let Some(value) = self.model.filter(|value| value.get() != "null") else {
+            // A stored prompt brings its own model.
+            let by_prompt = matches!(endpoint, Endpoint::Responses) && self.prompt.is_some_and(|p| p.get() != "null");
+            if needs_model(endpoint) && !by_prompt {
+                return Err(Malformed::at("model", "the request body names no `model`"));
+            }
+            return Ok(());
+        };
+        let Some(model) = string(value) else {
+            return Err(Malformed::at("model", "`model` must be a string"));
+        };
+        if model.trim().is_empty() {
+            return Err(Malformed::at("model", "`model` is empty"));
+        }
+        if model.len() > MAX_MODEL {
+            return Err(Malformed::at("model", format!("`model` is longer than {MAX_MODEL} bytes")));
+        }
+        envelope.model_spans.extend(span(body, value.get()));
+        envelope.model = Some(model);
+        Ok(())
+    }
+
+    /// Google's model stands in the path; some calls repeat it in the body, alone or in each request of a batch.
+    fn name_google_models(&self, body: &str, envelope: &mut Envelope) -> Result<(), Malformed> {
+        let mut named = Vec::new();
+        named.extend(self.model);
+        if let Some(inner) = self.generate_content_request.and_then(model_of) {
+            named.push(inner);
+        }
+        if let Some(batch) = self.requests.and_then(|list| serde_json::from_str::<Batch<'_>>(list.get()).ok()) {
+            named.extend(batch.models);
+            if batch.too_many {
+                return Err(Malformed::at("requests", format!("`requests` holds more than {MAX_BATCH} models")));
+            }
+        }
+        for value in named {
+            // A model that is no name is refused by the provider, which knows the one in the path.
+            let Some(model) = string(value).filter(|model| (1..=MAX_MODEL).contains(&model.len())) else { continue };
+            let name = model.strip_prefix("models/").unwrap_or(&model);
+            match &envelope.model {
+                Some(first) if first != name => {
+                    return Err(Malformed::at("model", format!("the body names two models, `{first}` and `{name}`")));
+                }
+                Some(_) => {}
+                None => envelope.model = Some(name.to_owned()),
+            }
+            let whole = span(body, value.get());
+            envelope.model_spans.extend(whole.map(|whole| behind_prefix(value.get(), whole)));
+        }
+        envelope.model_spans.sort_by_key(|span| span.start);
+        Ok(())
+    }
+}
+
+/// The part of a string behind a plainly written `models/`, else all of it.
+fn behind_prefix(raw: &str, whole: Range<usize>) -> Range<usize> {
+    const PREFIX: &str = "\"models/";
+    if raw.starts_with(PREFIX) { whole.start + PREFIX.len()..whole.end - 1 } else { whole }
+}
+
+/// The `model` values of a batch.
+#[derive(Default)]
+struct Batch<'a> {
+    models: Vec<&'a RawValue>,
+    too_many: bool,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Batch<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Batch<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Batch<'de>, A::Error> {
+                let mut batch = Batch::default();
+                while let Some(lenient::Maybe(request)) = list.next_element::<lenient::Maybe<Fields<'de>>>()? {
+                    let Some(model) = request.and_then(|request| request.model) else { continue };
+                    batch.too_many |= batch.models.len() >= MAX_BATCH;
+                    if !batch.too_many {
+                        batch.models.push(model);
+                    }
+                }
+                Ok(batch)
+            }
+        }
+        input.deserialize_seq(Reader)
+    }
+}
+
+fn model_of(request: &RawValue) -> Option<&RawValue> {
+    serde_json::from_str::<Fields<'_>>(request.get()).ok()?.model
+}
+
+fn max_in_config(config: &RawValue) -> Option<u64> {
+    serde_json::from_str::<Fields<'_>>(config.get()).ok()?.max_output_tokens.and_then(count)
+}
+
+fn string(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// A whole number, however it is written.
+fn count(value: &RawValue) -> Option<u64> {
+    let text = value.get();
+    text.parse().ok().or_else(|| text.parse().ok().and_then(lenient::whole))
+}
+
+/// Where a value borrowed from the body stands in it.
+fn span(body: &str, value: &str) -> Option<Range<usize>> {
+    let start = (value.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+    let end = start.checked_add(value.len())?;
+    (end <= body.len()).then_some(start..end)
+}
+
+fn text(body: &[u8]) -> Result<&str, Malformed> {
+    if body.trim_ascii().is_empty() {
+        return Err(Malformed::new("the request body is empty"));
+    }
+    if body.starts_with(b"\xEF\xBB\xBF") {
+        return Err(Malformed::new("the request body begins with a byte order mark, which JSON does not allow"));
+    }
+    std::str::from_utf8(body).map_err(|fault| {
+        let offset = fault.valid_up_to();
+        let (line, column) = position(body, offset);
+        Malformed::new(format!("the request body is not UTF-8 at line {line} column {column} (byte {offset})"))
+    })
+}
+
+/// What the parser says, with the place as line, column and byte.
+fn syntax_error(body: &[u8], fault: &serde_json::Error) -> Malformed {
+    let (line, column) = (fault.line(), fault.column());
+    let said = fault.to_string();
+    let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    let line_start = memchr::memchr_iter(b'\n', body).nth(line.wrapping_sub(2)).map_or(0, |at| at + 1);
+    let line_start = if line < 2 { 0 } else { line_start };
+    let offset = (line_start + column.saturating_sub(1)).min(body.len());
+    let place = format!("at line {line} column {column} (byte {offset})");
+    Malformed::new(match fault.classify() {
+        serde_json::error::Category::Data => format!("the request body must be a JSON object, not what stands {place}"),
+        serde_json::error::Category::Syntax | serde_json::error::Category::Eof | serde_json::error::Category::Io => {
+            format!("the request body is not valid JSON: {what} {place}")
+        }
+    })
+}
+
+/// Line and column of a byte, both counted from 1.
+fn position(body: &[u8], offset: usize) -> (usize, usize) {
+    let before = body.get(..offset).unwrap_or(body);
+    let line_start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
+    (memchr::memchr_iter(b'\n', before).count() + 1, offset - line_start + 1)
+}

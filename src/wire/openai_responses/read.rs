@@ -1,0 +1,212 @@
+//! What a Responses reply says.
+
+use crate::wire::{
+    lenient::{Count, Filled, Maybe, Word},
+    openai_chat::{UsageObject, last_usage},
+    tap::Seen,
+    telltale::{Key, key},
+    upstream_error,
+};
+use serde::Deserialize;
+
+static TYPE: Key = key!("type");
+static MODEL: Key = key!("model");
+static ERROR: Key = key!("error");
+static REASON: Key = key!("reason");
+
+/// One stream event.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Event<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Word<'a>,
+    #[serde(borrow)]
+    response: Maybe<Response<'a>>,
+    #[serde(borrow)]
+    item: Maybe<Item<'a>>,
+    part: Maybe<Part>,
+    delta: Filled,
+    error: Filled,
+}
+
+/// The response object: a whole reply, or what the first and last events of a stream carry.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Response<'a> {
+    #[serde(borrow)]
+    id: Word<'a>,
+    #[serde(borrow)]
+    model: Word<'a>,
+    #[serde(borrow)]
+    status: Word<'a>,
+    #[serde(borrow, rename = "type")]
+    kind: Word<'a>,
+    created_at: Count,
+    #[serde(borrow)]
+    incomplete_details: Maybe<Incomplete<'a>>,
+    usage: Maybe<UsageObject>,
+    output: Filled,
+    error: Filled,
+    detail: Filled,
+    message: Filled,
+    object: Filled,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Incomplete<'a> {
+    #[serde(borrow)]
+    reason: Word<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Item<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Word<'a>,
+    content: Filled,
+    summary: Filled,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Part {
+    text: Filled,
+    refusal: Filled,
+    annotations: Filled,
+}
+
+impl Response<'_> {
+    fn identify(&self, seen: &mut Seen) {
+        seen.id = seen.id.take().or_else(|| self.id.owned());
+        seen.model = seen.model.take().or_else(|| self.model.owned());
+        seen.created = seen.created.or(self.created_at.0);
+        if let Some(usage) = &self.usage.0 {
+            seen.usage.update(&usage.counts());
+        }
+    }
+
+    /// The status, or what made it incomplete.
+    fn finish(&self) -> Option<&str> {
+        let reason = self.incomplete_details.0.as_ref().and_then(|details| details.reason.as_str());
+        reason.filter(|_| self.status.as_str() == Some("incomplete")).or(self.status.as_str())
+    }
+
+    fn is_error(&self) -> bool {
+        let marked = self.kind.as_str() == Some("error");
+        let failed = self.status.as_str() == Some("failed");
+        let answers = self.output.0 || self.object.0;
+        marked || failed || (self.error.0 && !self.output.0) || (!answers && (self.detail.0 || self.message.0))
+    }
+}
+
+impl Item<'_> {
+    /// A message or a reasoning item begins empty and fills later; any other item is a call, which is content by itself.
+    fn has_content(&self) -> bool {
+        match self.kind.as_str() {
+            Some("message" | "reasoning") => self.content.0 || self.summary.0,
+            Some(_) => true,
+            None => false,
+        }
+    }
+}
+
+impl Part {
+    fn has_content(&self) -> bool {
+        self.text.0 || self.refusal.0 || self.annotations.0
+    }
+}
+
+/// Reads one stream event.
+pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
+    if data.trim_ascii() == b"[DONE]" {
+        return; // Some servers append it; the end is told by the event before.
+    }
+    if seen.content && is_delta(name, data) {
+        return;
+    }
+    let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else { return };
+    let kind = event.kind.as_str().or_else(|| std::str::from_utf8(name).ok()).unwrap_or_default();
+    if let Some(response) = &event.response.0 {
+        response.identify(seen);
+    }
+    match kind {
+        "error" => seen.fail(|| upstream_error::read(data)),
+        "response.failed" | "response.cancelled" => {
+            seen.fail(|| upstream_error::read(data));
+            seen.finish = event.response.0.as_ref().and_then(|r| r.finish()).map(str::to_owned);
+        }
+        "response.completed" | "response.incomplete" => {
+            let finish = event.response.0.as_ref().and_then(|r| r.finish());
+            seen.finish_with(finish.or(kind.strip_prefix("response.")).unwrap_or(kind));
+            seen.end();
+        }
+        "response.output_item.added" => seen.content |= event.item.0.is_some_and(|item| item.has_content()),
+        "response.content_part.added" | "response.reasoning_summary_part.added" | "response.reasoning_part.added" => {
+            seen.content |= event.part.0.is_some_and(|part| part.has_content());
+        }
+        "" if event.error.0 => seen.fail(|| upstream_error::read(data)),
+        kind => seen.content |= carries_content(kind, event.delta.0),
+    }
+}
+
+/// Whether an event of this type carries a part of the answer. Unknown types do not.
+fn carries_content(kind: &str, delta: bool) -> bool {
+    if kind.ends_with(".delta") {
+        return delta;
+    }
+    let is_response = kind.starts_with("response.");
+    is_response && (kind.ends_with(".done") || kind.ends_with(".partial_image") || kind.ends_with("annotation.added"))
+}
+
+/// Whether an event only adds to an answer that has begun. Told by its name, or by the first type in its data.
+fn is_delta(name: &[u8], data: &[u8]) -> bool {
+    if name.is_empty() {
+        let kind = TYPE.first_text(data).unwrap_or_default();
+        return kind.starts_with("response.") && kind.ends_with(".delta");
+    }
+    name.ends_with(b".delta")
+}
+
+/// Reads a whole reply.
+pub(super) fn reply(body: &[u8], seen: &mut Seen) {
+    let response = match serde_json::from_slice::<Response<'_>>(body) {
+        Ok(response) => response,
+        Err(fault) => {
+            seen.error.get_or_insert_with(|| upstream_error::unreadable(body, &fault));
+            return;
+        }
+    };
+    response.identify(seen);
+    seen.finish = response.finish().map(str::to_owned);
+    if response.is_error() {
+        return seen.fail(|| upstream_error::read(body));
+    }
+    seen.end();
+}
+
+/// Reads an event or reply of which only the ends were kept.
+pub(super) fn clipped(name: &[u8], head: &[u8], tail: &[u8], seen: &mut Seen) {
+    seen.model = seen.model.take().or_else(|| MODEL.first_text(head).map(str::to_owned));
+    // A whole reply's first type belongs to some part of it, so only a stream event is named by it.
+    let is_event = !name.is_empty() || head.starts_with(b"{\"type\":\"response.");
+    let named = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
+    let kind = named.or_else(|| TYPE.first_text(head)).filter(|_| is_event);
+    match kind {
+        Some("response.created" | "response.in_progress" | "response.queued") => return,
+        Some("response.failed" | "error") => {
+            let error = ERROR.last_object(head).or_else(|| ERROR.last_object(tail));
+            return seen.fail(|| upstream_error::read(error.unwrap_or(b"")));
+        }
+        Some("response.incomplete") => seen.finish_with(REASON.last_text(head).unwrap_or("incomplete")),
+        Some("response.completed") => seen.finish_with("completed"),
+        Some(_) | None => {}
+    }
+    seen.content = true;
+    if let Some(usage) = last_usage(tail) {
+        seen.usage.update(&usage);
+    }
+    if matches!(kind, Some("response.completed" | "response.incomplete")) {
+        seen.end();
+    }
+}
