@@ -148,7 +148,7 @@ pub(super) struct Failure {
 }
 
 /// A whole answer of an upstream that can be given to the client as it is.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Answer {
     /// Its status.
     pub status: u16,

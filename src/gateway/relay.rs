@@ -4,7 +4,7 @@ use super::{
     dispatch,
     downstream::Deadlines,
     exchange::{Exchange, Failure},
-    reply::{Expected, Failed, Reply, Step},
+    reply::{Failed, Holding, Reply, Step},
     settle,
     state::Shared,
     upstream,
@@ -13,7 +13,6 @@ use crate::{
     config::HeaderRules,
     error::{Reason, Rejection},
     provider::verdict::Verdict,
-    wire::{Endpoint, WireFormat, tap::Shape},
 };
 use bytes::Bytes;
 use http::header;
@@ -68,28 +67,20 @@ pub(super) fn deadlines(exchange: &Exchange) -> Deadlines {
     }
 }
 
-fn expected(exchange: &Exchange) -> Expected {
-    let streams = &exchange.snapshot.config.streams;
-    let endpoint = exchange.endpoint();
-    let array = matches!(endpoint, Some(Endpoint::StreamGenerateContent { sse: false }));
-    Expected {
-        format: exchange.format,
-        stream: exchange.request.as_ref().is_some_and(|request| request.stream),
-        stream_shape: if array { Shape::JsonArray } else { Shape::Sse },
-        may_be_opaque: matches!(endpoint, Some(Endpoint::Audio(_) | Endpoint::Images(_))),
-        event_bytes: streams.event_bytes,
-        whole_hold_bytes: streams.whole_hold_bytes,
-        hold_bytes: streams.hold_bytes,
-    }
-}
-
 /// Takes an answer's header, and leaves in its place what the client may see of it.
 pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
     if header.status.is_informational() {
         return Ok(());
     }
     let shown = visible(header, exchange)?;
-    let reply = Reply::new(expected(exchange), std::mem::replace(header, shown));
+    let Some(endpoint) = exchange.endpoint() else { return Ok(()) };
+    let streams = &exchange.snapshot.config.streams;
+    let holding = Holding {
+        event_bytes: streams.event_bytes,
+        whole_bytes: streams.whole_hold_bytes,
+        preamble_bytes: streams.hold_bytes,
+    };
+    let reply = Reply::new(endpoint, std::mem::replace(header, shown), holding);
     if reply.is_stream() {
         // Its length may change: an error event may have to be added.
         header.remove_header(&header::CONTENT_LENGTH);
@@ -175,7 +166,6 @@ pub(super) fn farewell(exchange: &Exchange) -> Option<Bytes> {
         return None;
     }
     let rejection = Rejection::new(Reason::UpstreamFailed, "the provider's answer broke off before its end");
-    let format: WireFormat = exchange.format;
-    let bytes = format.behaviour().stream_error(&rejection, &exchange.id, reply.seen(), reply.shape());
+    let bytes = exchange.format.behaviour().stream_error(&rejection, &exchange.id, reply.seen(), reply.shape());
     (!bytes.is_empty()).then(|| bytes.into())
 }

@@ -1,4 +1,4 @@
-//! Reads one attempt's answer and decides what may reach the client.
+//! One attempt's answer, and what may be shown of it.
 //!
 //! Nothing is shown before the first content, so whatever fails until then can be tried elsewhere. Whole events pass as
 //! they come and as they are. Invariant: an answer that broke off never ends cleanly.
@@ -8,7 +8,7 @@ use crate::{
     clock::Moment,
     provider::verdict::{Verdict, judge},
     wire::{
-        WireFormat,
+        Endpoint, WireFormat,
         tap::{Seen, Shape, Tap},
     },
 };
@@ -19,23 +19,15 @@ use pingora::http::ResponseHeader;
 /// Most bytes of an error reply that are read to understand it.
 const ERROR_BYTES: usize = 64 * 1024;
 
-/// What a call expects, and how much of it may be held.
+/// How much of an answer may be held.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Expected {
-    /// The answer's wire format.
-    pub format: WireFormat,
-    /// Whether a stream was asked for.
-    pub stream: bool,
-    /// The shape of that stream: `Sse`, or `JsonArray` for Gemini without `alt=sse`.
-    pub stream_shape: Shape,
-    /// Whether the answer may be something else than JSON (audio, text).
-    pub may_be_opaque: bool,
+pub(super) struct Holding {
     /// A longer event passes in pieces.
     pub event_bytes: usize,
     /// A longer whole reply goes out before its end.
-    pub whole_hold_bytes: usize,
+    pub whole_bytes: usize,
     /// A longer preamble goes out unjudged.
-    pub hold_bytes: usize,
+    pub preamble_bytes: usize,
 }
 
 /// What follows from a piece of an answer.
@@ -58,71 +50,57 @@ pub(super) struct Failed {
     pub answer: Option<Answer>,
 }
 
-impl std::fmt::Debug for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+impl Failed {
+    fn fault(reason: &'static str) -> Step {
+        Step::FailOver(Failed { verdict: Verdict::fault(reason), answer: None })
     }
-}
-
-enum Kind {
-    /// An error reply, gathered until it can be judged.
-    Error { body: BytesMut },
-    /// A stream of events.
-    Events,
-    /// One JSON document; its pieces are kept until the end, as far as they may be held.
-    Whole { parts: Vec<Bytes>, bytes: usize },
-    /// Bytes that nobody reads.
-    Opaque,
 }
 
 /// One attempt's answer.
 pub(super) struct Reply {
-    expected: Expected,
+    format: WireFormat,
     /// The upstream's status.
     pub status: u16,
     /// The upstream's header as it came.
     header: ResponseHeader,
-    kind: Kind,
-    shape: Shape,
+    holding: Holding,
+    /// What came of an error reply that is not judged yet.
+    error: Option<BytesMut>,
     tap: Tap,
     /// Whether it may go out.
     pub committed: bool,
     /// Whether content has begun to arrive.
     pub answering: bool,
-    held: usize,
+    bytes: usize,
 }
 
 impl Reply {
-    /// The answer whose header has come.
-    pub(super) fn new(expected: Expected, header: ResponseHeader) -> Reply {
-        let shape = shape_of(&expected, &header.headers);
-        let kind = match shape {
-            _ if !header.status.is_success() => Kind::Error { body: BytesMut::new() },
-            Shape::Sse | Shape::JsonArray => Kind::Events,
-            Shape::Json => Kind::Whole { parts: Vec::new(), bytes: 0 },
-            Shape::Opaque => Kind::Opaque,
-        };
+    /// The answer to a call, whose header has come.
+    pub(super) fn new(endpoint: &Endpoint, header: ResponseHeader, holding: Holding) -> Reply {
+        let format = endpoint.format();
+        let status = header.status.as_u16();
+        let shape = shape(endpoint, status, &header.headers);
         Reply {
-            expected,
-            status: header.status.as_u16(),
+            format,
+            status,
+            holding,
+            error: (!header.status.is_success()).then(BytesMut::new),
+            tap: Tap::new(format, shape, holding.event_bytes),
             header,
-            kind,
-            shape,
-            tap: Tap::new(expected.format, shape, expected.event_bytes),
             committed: false,
             answering: false,
-            held: 0,
+            bytes: 0,
         }
     }
 
     /// How the body is laid out.
     pub(super) fn shape(&self) -> Shape {
-        self.shape
+        self.tap.shape()
     }
 
     /// Whether the answer is a stream of events.
     pub(super) fn is_stream(&self) -> bool {
-        matches!(self.kind, Kind::Events)
+        self.error.is_none() && matches!(self.tap.shape(), Shape::Sse | Shape::JsonArray)
     }
 
     /// What was seen so far.
@@ -138,154 +116,122 @@ impl Reply {
     /// Takes the next piece and leaves in `body` what may go on.
     pub(super) fn take(&mut self, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
         let chunk = body.take().unwrap_or_default();
-        self.answering |= !chunk.is_empty() && !self.is_stream();
-        self.sniff(&chunk);
-        let step = match &mut self.kind {
-            Kind::Error { body: gathered } => {
-                gathered.extend_from_slice(&chunk);
-                if !end && gathered.len() < ERROR_BYTES {
-                    return Step::Go;
-                }
-                self.judge_error(body, now)
+        self.bytes += chunk.len();
+        if self.error.is_some() {
+            return self.error(&chunk, body, end, now);
+        }
+        let something = !chunk.is_empty();
+        let passed = self.tap.feed(chunk);
+        let step = match self.tap.shape() {
+            Shape::Sse | Shape::JsonArray => self.events(passed, body, end, now),
+            Shape::Json => {
+                self.answering |= something;
+                self.whole(passed, body, end, now)
             }
-            Kind::Events => self.events(chunk, body, end, now),
-            Kind::Whole { .. } => self.whole(chunk, body, end, now),
-            Kind::Opaque => self.opaque(chunk, body, end),
+            Shape::Opaque => self.opaque(passed, body, end),
         };
         self.answering |= self.committed;
         step
     }
 
-    /// A stream that is labelled as JSON is still a stream: its first bytes tell.
-    fn sniff(&mut self, chunk: &Bytes) {
-        let fresh = matches!(&self.kind, Kind::Whole { bytes: 0, .. });
-        if !fresh || !self.expected.stream || self.expected.stream_shape != Shape::Sse {
-            return;
+    /// Gathers an error reply until it can be judged.
+    fn error(&mut self, chunk: &Bytes, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
+        let Some(gathered) = &mut self.error else { return Step::Go };
+        gathered.extend_from_slice(chunk);
+        if self.committed {
+            *body = Some(gathered.split().freeze());
+            return Step::Go;
         }
-        let text = chunk.strip_prefix(b"\xef\xbb\xbf").unwrap_or(chunk).trim_ascii_start();
-        if [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| text.starts_with(field)) {
-            self.kind = Kind::Events;
-            self.shape = Shape::Sse;
-            self.tap = Tap::new(self.expected.format, Shape::Sse, self.expected.event_bytes);
+        if !end && gathered.len() < ERROR_BYTES {
+            return Step::Go;
         }
-    }
-
-    fn judge_error(&mut self, body: &mut Option<Bytes>, now: Moment) -> Step {
-        let Kind::Error { body: gathered } = &mut self.kind else { return Step::Go };
-        let gathered = std::mem::take(gathered).freeze();
-        self.expected.format.behaviour().read_reply(&gathered, &mut self.tap.seen);
+        let gathered = gathered.split().freeze();
+        self.format.behaviour().read_reply(&gathered, &mut self.tap.seen);
         let verdict = judge(self.status, &self.header.headers, self.tap.seen.error.as_ref(), now);
         if verdict.class.fails_over() {
-            return Step::FailOver(Failed { answer: self.answer(&verdict, gathered), verdict });
+            let content_type = self.header.headers.get(header::CONTENT_TYPE).cloned();
+            let answer = Answer { status: self.status, content_type, body: gathered };
+            let answer = verdict.class.is_about_the_request().then_some(answer);
+            return Step::FailOver(Failed { verdict, answer });
         }
         // The request's own fault: the answer goes to the caller as it is.
-        self.kind = Kind::Opaque;
         self.committed = true;
         *body = Some(gathered);
         Step::Go
     }
 
-    /// The upstream's own words, where they are about the request and not about the account.
-    fn answer(&self, verdict: &Verdict, body: Bytes) -> Option<Answer> {
-        let content_type = self.header.headers.get(header::CONTENT_TYPE).cloned();
-        verdict.class.is_about_the_request().then_some(Answer { status: self.status, content_type, body })
+    /// The upstream reported an error before any content: whether to try elsewhere.
+    fn judge_before_content(&self, now: Moment) -> Option<Step> {
+        let error = self.tap.seen.error.as_ref().filter(|_| !self.tap.seen.content)?;
+        let verdict = judge(self.status, &self.header.headers, Some(error), now);
+        verdict.class.fails_over().then_some(Step::FailOver(Failed { verdict, answer: None }))
     }
 
-    fn events(&mut self, chunk: Bytes, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
-        let passed = self.tap.feed(chunk);
-        self.held += passed.len();
-        let seen = &self.tap.seen;
+    fn events(&mut self, passed: Bytes, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
         if !self.committed {
-            if let Some(error) = seen.error.as_ref().filter(|_| !seen.content) {
-                let verdict = judge(error.status.unwrap_or(500), &self.header.headers, Some(error), now);
-                if verdict.class.fails_over() {
-                    return Step::FailOver(Failed { verdict, answer: None });
-                }
-                self.committed = true;
+            if let Some(step) = self.judge_before_content(now) {
+                return step;
             }
-            self.committed |= seen.content || self.held > self.expected.hold_bytes;
+            let seen = &self.tap.seen;
+            self.committed = seen.content || seen.error.is_some() || self.bytes > self.holding.preamble_bytes;
         }
         if !end {
             *body = Some(passed);
             return Step::Go;
         }
-        self.end_of_events(passed, body)
-    }
-
-    fn end_of_events(&mut self, passed: Bytes, body: &mut Option<Bytes>) -> Step {
-        let boundary = self.tap.at_boundary();
         let tail = self.tap.finish();
-        let seen = &self.tap.seen;
-        let whole = seen.terminal || seen.error.is_some();
-        if whole || (!self.committed && seen.content) {
-            self.committed = true;
+        if !self.committed {
+            if let Some(step) = self.judge_before_content(now) {
+                return step;
+            }
         }
-        if whole {
+        if self.tap.seen.terminal {
+            self.committed = true;
             *body = Some(join(passed, tail));
             return Step::Go;
         }
-        let verdict = Verdict::fault("the stream ended without its end");
+        const CUT: &str = "the stream ended without its end";
         if !self.committed {
-            return Step::FailOver(Failed { verdict, answer: None });
+            return Failed::fault(CUT);
         }
-        // An event that was cut is not shown; one that had to pass in pieces cannot be taken back.
-        let _ = boundary;
+        // The start of an event that never ended is not shown.
         *body = Some(passed);
-        Step::Broken(verdict)
+        Step::Broken(Verdict::fault(CUT))
     }
 
-    fn whole(&mut self, chunk: Bytes, body: &mut Option<Bytes>, end: bool, _now: Moment) -> Step {
-        let chunk = self.tap.feed(chunk);
-        let Kind::Whole { parts, bytes } = &mut self.kind else { return Step::Go };
-        *bytes += chunk.len();
-        if *bytes <= self.expected.whole_hold_bytes {
-            parts.push(chunk.clone());
-        } else {
-            parts.clear();
-            self.committed = true;
-        }
-        *body = Some(chunk);
+    fn whole(&mut self, passed: Bytes, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
+        *body = Some(passed);
         if !end {
+            self.committed |= self.bytes > self.holding.whole_bytes;
             return Step::Go;
         }
-        let (parts, bytes) = (std::mem::take(parts), *bytes);
         self.tap.finish();
         if self.committed {
-            return Step::Go;
+            return if self.tap.seen.terminal {
+                Step::Go
+            } else {
+                Step::Broken(Verdict::fault("the reply ended before its end"))
+            };
         }
-        self.end_of_whole(&parts, bytes, _now)
-    }
-
-    fn end_of_whole(&mut self, parts: &[Bytes], bytes: usize, now: Moment) -> Step {
-        let document = match parts {
-            [one] => one.clone(),
-            parts => parts.iter().fold(BytesMut::with_capacity(bytes), |mut all, part| {
-                all.extend_from_slice(part);
-                all
-            }).freeze(),
-        };
-        if serde_json::from_slice::<serde::de::IgnoredAny>(&document).is_err() {
-            let what = if document.trim_ascii().is_empty() { "an empty reply" } else { "a reply that is not JSON" };
-            return Step::FailOver(Failed { verdict: Verdict::fault(what), answer: None });
+        if let Some(step) = self.judge_before_content(now) {
+            return step;
         }
-        if let Some(error) = self.tap.seen.error.as_ref().filter(|_| !self.tap.seen.content) {
-            let verdict = judge(error.status.unwrap_or(500), &self.header.headers, Some(error), now);
-            if verdict.class.fails_over() {
-                return Step::FailOver(Failed { verdict, answer: None });
-            }
+        if self.bytes == 0 {
+            return Failed::fault("an empty reply");
+        }
+        if !self.tap.seen.terminal {
+            return Failed::fault("a reply that is not whole or not JSON");
         }
         self.committed = true;
         Step::Go
     }
 
-    fn opaque(&mut self, chunk: Bytes, body: &mut Option<Bytes>, end: bool) -> Step {
-        self.held += chunk.len();
-        self.committed |= self.held > 0 || self.status == 204;
+    fn opaque(&mut self, passed: Bytes, body: &mut Option<Bytes>, end: bool) -> Step {
+        self.committed |= self.bytes > 0 || self.status == 204;
         if end && !self.committed {
-            let verdict = Verdict::fault("an empty reply");
-            return Step::FailOver(Failed { verdict, answer: None });
+            return Failed::fault("an empty reply");
         }
-        *body = Some(chunk);
+        *body = Some(passed);
         Step::Go
     }
 }
@@ -298,21 +244,11 @@ fn join(first: Bytes, second: Bytes) -> Bytes {
     }
 }
 
-fn shape_of(expected: &Expected, headers: &HeaderMap) -> Shape {
-    let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], |value| value.as_bytes());
+fn shape(endpoint: &Endpoint, status: u16, headers: &HeaderMap) -> Shape {
+    let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], HeaderValue::as_bytes);
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
         // Compressed in a way that nobody here can undo.
         return Shape::Opaque;
     }
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v: &HeaderValue| v.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match kind.as_str() {
-        "text/event-stream" => Shape::Sse,
-        "application/json" if expected.stream && expected.stream_shape == Shape::JsonArray => Shape::JsonArray,
-        "application/json" | "" => Shape::Json,
-        _ if kind.ends_with("+json") => Shape::Json,
-        // Calls that answer in JSON answer in nothing else: what is not labelled so must prove it.
-        _ if !expected.may_be_opaque => Shape::Json,
-        _ => Shape::Opaque,
-    }
+    Shape::of(endpoint, status, headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()))
 }
