@@ -6,6 +6,7 @@
 use super::{
     bounds::WaitPermit,
     exchange::{Attempt, Exchange, Plan},
+    internal,
     route::{Route, Target},
     state::Shared,
 };
@@ -14,12 +15,13 @@ use crate::{
         Lease,
         pool::{Demand, Unavailable},
     },
+    clock::Moment,
     error::{Reason, Rejection},
     provider::{Call, verdict::FailureClass},
     wire::{Endpoint, envelope},
 };
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 /// Finds the ways to serve the request; refuses a model that nobody serves.
 pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), Rejection> {
@@ -54,16 +56,17 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
     }
     let lease = lease(shared, exchange).await?;
     let Some((request, plan)) = exchange.request.as_ref().zip(exchange.plan.as_mut()) else {
-        return Err(Rejection::new(Reason::Internal, "the request was lost on its way"));
+        return Err(internal("the request was lost on its way"));
     };
     plan.tried.push(lease.index);
     let Some(Route { target: Target::Call(endpoint), version, .. }) = &exchange.route else {
-        return Err(Rejection::new(Reason::Internal, "the route was lost on its way"));
+        return Err(internal("the route was lost on its way"));
     };
     let settings = &lease.candidate.account.settings;
-    let call = Call { endpoint, model: &lease.candidate.upstream_model, version: *version, query: request.query.as_deref() };
+    let call =
+        Call { endpoint, model: &lease.candidate.upstream_model, version: *version, query: request.query.as_deref() };
     let Some(path) = settings.provider.path(&settings.base_url, &call) else {
-        return Err(Rejection::new(Reason::Internal, "the account does not offer this call"));
+        return Err(internal("the account does not offer this call"));
     };
     let body = envelope::splice(&request.body, &request.envelope, &lease.candidate.upstream_model);
     exchange.attempts += 1;
@@ -73,44 +76,45 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
     Ok(())
 }
 
-/// A lease of the best account left; waits where all are busy, or where the first one is back soon.
+/// A lease of the best account left; waits its turn where all are busy, or where the first one is back soon.
 async fn lease(shared: &Shared, exchange: &Exchange) -> Result<Lease, Rejection> {
-    let Some(plan) = &exchange.plan else {
-        return Err(Rejection::new(Reason::Internal, "the plan was lost on its way"));
-    };
-    let pool = &exchange.snapshot.pool;
+    let Some(plan) = &exchange.plan else { return Err(internal("the plan was lost on its way")) };
     let queue = exchange.snapshot.config.queue;
     let deadline = Instant::now() + queue.timeout;
-    let mut place = None;
+    let mut place = exchange.snapshot.pool.line_up(&plan.candidates, &plan.tried);
+    let mut waiting = None;
     loop {
-        let freed = pool.freed();
         let now = shared.live.clock.now();
-        let wake = match pool.lease(&plan.candidates, &plan.tried, shared.live.draw(), now) {
+        let until = |moment: Moment| Instant::now() + moment.since(now) + Duration::from_millis(1);
+        let wake = match place.lease(shared.live.draw(), now) {
             Ok(lease) => return Ok(lease),
-            Err(Unavailable::Busy) => deadline,
-            Err(Unavailable::Cooling { until }) => {
-                let wait = until.map(|until| until.since(now));
-                match wait {
-                    Some(wait) if plan.tried.is_empty() && wait <= queue.cooldown && Instant::now() + wait < deadline => {
-                        Instant::now() + wait + Duration::from_millis(1)
-                    }
+            Err(Unavailable::Busy { until: back }) => back.map_or(deadline, until),
+            Err(Unavailable::Cooling { until: back }) => {
+                let wait = back.map(|back| back.since(now));
+                match back.zip(wait).filter(|(_, wait)| plan.tried.is_empty() && *wait <= queue.cooldown) {
+                    Some((back, _)) if until(back) < deadline => until(back),
                     Some(_) | None => return Err(nothing_left(exchange, wait)),
                 }
             }
         };
         if Instant::now() >= deadline {
-            let message = "every account that serves this model is busy: try again";
-            return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
+            return Err(busy("every account that serves this model is busy: try again"));
         }
-        if place.is_none() {
-            place = WaitPermit::take(&shared.live.counters, queue.length);
-            if place.is_none() {
-                let message = "every account is busy and the gateway's queue is full: try again";
-                return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
+        if waiting.is_none() {
+            waiting = WaitPermit::take(&shared.live.counters, queue.length);
+            if waiting.is_none() {
+                return Err(busy("every account is busy and the gateway's queue is full: try again"));
             }
         }
-        let _ = timeout_at(wake.min(deadline), freed).await;
+        tokio::select! {
+            () = place.called() => {}
+            () = sleep_until(wake.min(deadline)) => {}
+        }
     }
+}
+
+fn busy(message: &str) -> Rejection {
+    Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1)))
 }
 
 /// What the client is told when no account is left to try.

@@ -72,6 +72,8 @@ pub(super) struct Reply {
     /// Whether content has begun to arrive.
     pub answering: bool,
     bytes: usize,
+    /// Set when the stream has ended: whether what went on stopped between two events.
+    ended_at_boundary: Option<bool>,
 }
 
 impl Reply {
@@ -90,6 +92,7 @@ impl Reply {
             committed: false,
             answering: false,
             bytes: 0,
+            ended_at_boundary: None,
         }
     }
 
@@ -110,7 +113,7 @@ impl Reply {
 
     /// Whether what has gone on stops between two events.
     pub(super) fn at_boundary(&self) -> bool {
-        self.tap.at_boundary()
+        self.ended_at_boundary.unwrap_or_else(|| self.tap.at_boundary())
     }
 
     /// Takes the next piece and leaves in `body` what may go on.
@@ -179,6 +182,7 @@ impl Reply {
             *body = Some(passed);
             return Step::Go;
         }
+        self.ended_at_boundary = Some(self.tap.at_boundary());
         let tail = self.tap.finish();
         if !self.committed {
             if let Some(step) = self.judge_before_content(now) {
