@@ -8,6 +8,7 @@ pub mod pool;
 pub mod schedule;
 #[cfg(test)]
 mod testing;
+mod track;
 
 pub use lease::{Lease, Place};
 pub use pool::Pool;

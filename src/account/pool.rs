@@ -161,7 +161,7 @@ pub struct Pool {
     accounts: Vec<Arc<Account>>,
     index: Index,
     line: Arc<Line>,
-    cooldown: Option<Cooldown>,
+    cooldown: Cooldown,
 }
 
 impl Pool {
@@ -190,7 +190,7 @@ impl Pool {
         let accounts: Vec<_> = settings.iter().map(account).collect();
         let index = Index::new(&accounts, aliases);
         let line = previous.map_or_else(Arc::default, |previous| previous.line.clone());
-        Pool { accounts, index, line, cooldown: Some(cooldown) }
+        Pool { accounts, index, line, cooldown }
     }
 
     /// The ways to serve a demand, unfiltered by state, in the order of target and priority; empty where no account knows
@@ -224,7 +224,9 @@ impl Pool {
     /// Books a failed attempt, and returns the new state if it changed (to be logged once).
     pub fn report_failure(&self, lease: &Lease, verdict: &Verdict, now: Moment) -> Option<String> {
         let candidate = &lease.candidate;
-        let cooldown = self.cooldown.filter(|_| !candidate.is_counting)?;
+        if candidate.is_counting {
+            return None;
+        }
         let sign = Sign {
             class: verdict.class,
             told: verdict.retry_after,
@@ -233,7 +235,7 @@ impl Pool {
             begun: lease.begun,
             draw: lease.draw,
         };
-        let change = candidate.account.live.change(|health| health.fail(&sign, &cooldown, now))?;
+        let change = candidate.account.live.change(|health| health.fail(&sign, &self.cooldown, now))?;
         Some(format!("{change} ({}: {})", verdict.class.name(), verdict.reason))
     }
 

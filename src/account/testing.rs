@@ -22,8 +22,6 @@ pub(super) struct Draft(AccountSettings);
 pub(super) fn account(name: &str, provider: &str) -> Draft {
     let provider = provider::find(provider).unwrap();
     let base_url = provider.base_url(provider.default_base_url().unwrap_or("http://127.0.0.1:1")).unwrap();
-    let second = Duration::from_secs(1);
-    let timeouts = Timeouts { connect: second, first_byte: second, idle: second, total: second };
     Draft(AccountSettings {
         name: name.into(),
         provider,
@@ -35,7 +33,7 @@ pub(super) fn account(name: &str, provider: &str) -> Draft {
         formats: provider.formats().to_vec(),
         limits: Limits::default(),
         quotas: Vec::new(),
-        timeouts,
+        timeouts: Timeouts::default(),
         headers: Vec::new(),
         http2: Http2::Auto,
     })

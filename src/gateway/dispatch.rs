@@ -81,13 +81,15 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<Lease, Rejection>
     let pool = &exchange.snapshot.pool;
     let queue = exchange.snapshot.config.queue;
     let deadline = Instant::now() + queue.timeout;
-    let mut place = None;
+    let mut permit = None;
+    let mut place = pool.line_up(&plan.candidates, &plan.tried);
     loop {
-        let freed = pool.freed();
         let now = shared.live.clock.now();
-        let wake = match pool.lease(&plan.candidates, &plan.tried, shared.live.draw(), now) {
+        let wake = match place.lease(shared.live.draw(), now) {
             Ok(lease) => return Ok(lease),
-            Err(Unavailable::Busy) => deadline,
+            Err(Unavailable::Busy { until }) => {
+                until.map_or(deadline, |until| Instant::now() + until.since(now) + Duration::from_millis(1))
+            }
             Err(Unavailable::Cooling { until }) => {
                 let wait = until.map(|until| until.since(now));
                 match wait {
@@ -102,14 +104,14 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<Lease, Rejection>
             let message = "every account that serves this model is busy: try again";
             return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
         }
-        if place.is_none() {
-            place = WaitPermit::take(&shared.live.counters, queue.length);
-            if place.is_none() {
+        if permit.is_none() {
+            permit = WaitPermit::take(&shared.live.counters, queue.length);
+            if permit.is_none() {
                 let message = "every account is busy and the gateway's queue is full: try again";
                 return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
             }
         }
-        let _ = timeout_at(wake.min(deadline), freed).await;
+        let _ = timeout_at(wake.min(deadline), place.called()).await;
     }
 }
 
