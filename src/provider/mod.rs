@@ -9,6 +9,7 @@ mod compatible;
 mod gemini;
 mod hint;
 mod openai;
+mod signs;
 pub mod verdict;
 
 use crate::wire::{Endpoint, WireFormat};

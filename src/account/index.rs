@@ -1,0 +1,302 @@
+//! Finds the accounts that serve a model.
+//!
+//! Built once per configuration. The candidates of a model are worked out at its first request and remembered, so that
+//! every later one gets them without allocating and without looking at all accounts. What is remembered is bounded, since
+//! clients choose the names.
+
+use super::pool::{Account, Candidate, Demand};
+use crate::{
+    config::{Config, ModelAlias, ModelRule},
+    provider::Call,
+    wire::Endpoint,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// A longer model name is nobody's.
+const LONGEST_NAME_BYTES: usize = 512;
+/// A generation of remembered answers is full with so many names, …
+const MOST_NAMES: usize = 1_000;
+/// … or with so many candidates in all of them.
+const MOST_CANDIDATES: usize = 100_000;
+/// How many names a client is offered for one that nobody knows.
+const MOST_SUGGESTIONS: usize = 3;
+/// How alike a suggested name must be (Jaro-Winkler, 0 to 1).
+const ALIKE: f64 = 0.8;
+
+/// Which account serves which model.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    aliases: HashMap<String, Arc<ModelAlias>>,
+    exact: HashMap<Box<str>, Vec<usize>>,
+    prefixes: HashMap<Box<str>, Vec<usize>>,
+    everything: Vec<usize>,
+    names: Vec<String>,
+    remembered: RwLock<Memory>,
+}
+
+impl Index {
+    pub(super) fn new(accounts: &[Arc<Account>], aliases: &[Arc<ModelAlias>]) -> Index {
+        let mut index = Index::default();
+        let mut seen = HashSet::new();
+        let mut names = aliases.iter().map(|alias| alias.name.clone()).collect::<Vec<_>>();
+        for (at, account) in accounts.iter().enumerate() {
+            if account.settings.models.is_empty() {
+                index.everything.push(at);
+            }
+            for rule in &account.settings.models {
+                match rule {
+                    ModelRule::Exact(name) | ModelRule::Alias { name, .. } => {
+                        index.exact.entry(name.as_str().into()).or_default().push(at);
+                        names.push(name.clone());
+                    }
+                    ModelRule::Prefix(prefix) => {
+                        index.prefixes.entry(prefix.as_str().into()).or_default().push(at);
+                    }
+                }
+            }
+        }
+        names.retain(|name| seen.insert(name.clone()));
+        index.names = names;
+        index.aliases = aliases.iter().map(|alias| (alias.name.clone(), alias.clone())).collect();
+        index
+    }
+
+    /// The ways to serve a demand: the targets in order, within a target by priority, then as configured.
+    pub(super) fn candidates(&self, accounts: &[Arc<Account>], demand: &Demand<'_>) -> Arc<[Candidate]> {
+        if demand.model.is_empty() || demand.model.len() > LONGEST_NAME_BYTES {
+            return Arc::default();
+        }
+        // The read lock ends with this line; the write lock below waits for it.
+        let before = self.remembered.read().unwrap_or_else(PoisonError::into_inner).find(demand);
+        if let Some((found, is_old)) = before {
+            if is_old {
+                self.remembered.write().unwrap_or_else(PoisonError::into_inner).put(demand, &found);
+            }
+            return found;
+        }
+        let found = self.build(accounts, demand);
+        if !found.is_empty() {
+            self.remembered.write().unwrap_or_else(PoisonError::into_inner).put(demand, &found);
+        }
+        found
+    }
+
+    /// The names that are known from the configuration: those of our own first, then the accounts'. Models behind a
+    /// pattern are not among them.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The known names that look most like this one.
+    pub(super) fn nearest(&self, model: &str) -> Vec<String> {
+        let asked: String = model.chars().take(LONGEST_NAME_BYTES).flat_map(char::to_lowercase).collect();
+        let mut near: Vec<_> = self
+            .names
+            .iter()
+            .map(|name| (strsim::jaro_winkler(&asked, &name.to_lowercase()), name))
+            .filter(|(alike, _)| *alike >= ALIKE)
+            .collect();
+        near.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        near.into_iter().take(MOST_SUGGESTIONS).map(|(_, name)| name.clone()).collect()
+    }
+
+    fn build(&self, accounts: &[Arc<Account>], demand: &Demand<'_>) -> Arc<[Candidate]> {
+        let mut found = Vec::new();
+        match self.aliases.get(demand.model) {
+            Some(alias) => {
+                for (at, target) in (0..).zip(&alias.targets) {
+                    self.collect(accounts, &target.model, target.account.as_deref(), (at, demand.endpoint), &mut found);
+                }
+                // The same account under the same name twice would only fail twice.
+                let mut seen = HashSet::new();
+                found.retain(|c| seen.insert((Arc::as_ptr(&c.account), c.upstream_model.clone())));
+            }
+            None => self.collect(accounts, demand.model, None, (0, demand.endpoint), &mut found),
+        }
+        found.sort_by_key(|candidate| (candidate.target, candidate.account.settings.priority));
+        found.into()
+    }
+
+    fn collect(
+        &self,
+        accounts: &[Arc<Account>],
+        model: &str,
+        only: Option<&str>,
+        (target, endpoint): (u32, &Endpoint),
+        found: &mut Vec<Candidate>,
+    ) {
+        let own_name: Arc<str> = model.into();
+        for account in self.serving(model).into_iter().filter_map(|at| accounts.get(at)) {
+            let settings = &account.settings;
+            let Some(upstream) = Config::upstream_name(settings, model) else { continue };
+            let call = Call { endpoint, model: upstream, version: None, query: None };
+            let is_offered = settings.formats.contains(&endpoint.format())
+                && settings.provider.path(&settings.base_url, &call).is_some();
+            if only.is_some_and(|name| name != settings.name) || !is_offered {
+                continue;
+            }
+            let upstream_model = if upstream == model { own_name.clone() } else { upstream.into() };
+            let is_counting = endpoint.is_counting();
+            found.push(Candidate { account: account.clone(), upstream_model, target, is_counting });
+        }
+    }
+
+    /// The accounts whose rules cover the model, in the configuration's order.
+    fn serving(&self, model: &str) -> Vec<usize> {
+        let mut found = self.everything.clone();
+        found.extend(self.exact.get(model).into_iter().flatten());
+        let beginnings = model.char_indices().map(|(at, _)| at).chain([model.len()]);
+        let beginnings = beginnings.filter_map(|end| model.get(..end));
+        found.extend(beginnings.filter_map(|prefix| self.prefixes.get(prefix)).flatten());
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+/// What was worked out before, in two generations: when the young one is full, it becomes the old one, and what of that
+/// is asked for again returns to the young one.
+#[derive(Debug, Default)]
+struct Memory {
+    young: Generation,
+    old: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    answers: HashMap<Box<str>, Vec<(Endpoint, Arc<[Candidate]>)>>,
+    candidates: usize,
+}
+
+impl Memory {
+    /// The answer, and whether it is of the old generation.
+    fn find(&self, demand: &Demand<'_>) -> Option<(Arc<[Candidate]>, bool)> {
+        let young = self.young.find(demand).map(|found| (found, false));
+        young.or_else(|| self.old.find(demand).map(|found| (found, true)))
+    }
+
+    fn put(&mut self, demand: &Demand<'_>, found: &Arc<[Candidate]>) {
+        if self.young.find(demand).is_some() {
+            return;
+        }
+        if self.young.answers.len() >= MOST_NAMES || self.young.candidates + found.len() > MOST_CANDIDATES {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.candidates += found.len();
+        let answers = self.young.answers.entry(demand.model.into()).or_default();
+        answers.push((demand.endpoint.clone(), found.clone()));
+    }
+}
+
+impl Generation {
+    fn find(&self, demand: &Demand<'_>) -> Option<Arc<[Candidate]>> {
+        let answers = self.answers.get(demand.model)?;
+        answers.iter().find(|(endpoint, _)| endpoint == demand.endpoint).map(|(_, found)| found.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{account, alias, pool};
+    use super::*;
+
+    fn served(pool: &super::super::Pool, model: &str, endpoint: Endpoint) -> Vec<String> {
+        let found = pool.candidates(&Demand { model, endpoint: &endpoint });
+        found.iter().map(|c| format!("{}:{}@{}", c.account.settings.name, c.upstream_model, c.target)).collect()
+    }
+
+    #[test]
+    fn exact_names_patterns_aliases_and_accounts_for_everything_all_serve() {
+        let pool = pool(
+            &[
+                account("exact", "openai").model("gpt-5"),
+                account("pattern", "openai").model("gpt-*"),
+                account("renamed", "openai").renamed("gpt-5", "gpt-5-2026"),
+                account("all", "openai"),
+                account("other", "openai").model("o3"),
+            ],
+            &[],
+        );
+        let found = served(&pool, "gpt-5", Endpoint::ChatCompletions);
+        assert_eq!(found, ["exact:gpt-5@0", "pattern:gpt-5@0", "renamed:gpt-5-2026@0", "all:gpt-5@0"]);
+        assert_eq!(served(&pool, "gpt", Endpoint::ChatCompletions), ["all:gpt@0"]);
+        assert_eq!(served(&pool, "", Endpoint::ChatCompletions), [""; 0]);
+        assert_eq!(served(&pool, &"x".repeat(513), Endpoint::ChatCompletions), [""; 0]);
+    }
+
+    #[test]
+    fn an_alias_is_its_targets_in_order_and_a_named_account_only_that_one() {
+        let accounts = [
+            account("c", "openai").model("gpt-*").priority(5),
+            account("a", "openai").model("gpt-*"),
+            account("d", "openai").model("o3"),
+        ];
+        let smart = alias("smart", &[(None, "o3"), (Some("c"), "gpt-4.1"), (None, "gpt-4.1")]);
+        let pool = pool(&accounts, &[smart]);
+        let found = served(&pool, "smart", Endpoint::ChatCompletions);
+        assert_eq!(found, ["d:o3@0", "c:gpt-4.1@1", "a:gpt-4.1@2"], "c is not asked the same twice");
+    }
+
+    #[test]
+    fn within_a_target_lower_priority_comes_first() {
+        let accounts =
+            [account("last", "openai").priority(9), account("first", "openai").priority(1), account("mid", "openai")];
+        let pool = pool(&accounts, &[]);
+        assert_eq!(served(&pool, "m", Endpoint::Responses), ["mid:m@0", "first:m@0", "last:m@0"]);
+    }
+
+    #[test]
+    fn only_accounts_that_speak_the_format_and_offer_the_call_are_candidates() {
+        let accounts =
+            [account("a", "anthropic"), account("o", "openai"), account("g", "gemini"), account("d", "deepseek")];
+        let pool = pool(&accounts, &[]);
+        assert_eq!(served(&pool, "m", Endpoint::Messages), ["a:m@0"]);
+        assert_eq!(served(&pool, "m", Endpoint::GenerateContent), ["g:m@0"]);
+        assert_eq!(served(&pool, "m", Endpoint::ChatCompletions), ["o:m@0", "d:m@0"]);
+        assert_eq!(served(&pool, "m", Endpoint::Embeddings), ["o:m@0"]);
+        assert_eq!(served(&pool, "m", Endpoint::Responses), ["o:m@0"]);
+        assert_eq!(served(&pool, "m", Endpoint::Rerank), [""; 0]);
+    }
+
+    #[test]
+    fn names_are_listed_once_and_the_nearest_are_suggested() {
+        let accounts = [
+            account("a", "anthropic").model("claude-sonnet-4-5").model("claude-opus-4-1"),
+            account("b", "anthropic").model("claude-sonnet-4-5").model("claude-*"),
+        ];
+        let pool = pool(&accounts, &[alias("smart", &[(None, "claude-sonnet-4-5")])]);
+        assert_eq!(pool.static_models(|_| true), ["smart", "claude-sonnet-4-5", "claude-opus-4-1"]);
+        assert_eq!(pool.static_models(|name| name.starts_with("claude-o")), ["claude-opus-4-1"]);
+        assert_eq!(pool.nearest("Claude-sonet-4-5").first().map(String::as_str), Some("claude-sonnet-4-5"));
+        assert!(pool.nearest("zzz").is_empty());
+    }
+
+    #[test]
+    fn a_repeated_question_gets_the_very_same_answer() {
+        let pool = pool(&[account("a", "openai")], &[]);
+        let ask = |model| pool.candidates(&Demand { model, endpoint: &Endpoint::ChatCompletions });
+        assert!(Arc::ptr_eq(&ask("m"), &ask("m")));
+        let other = pool.candidates(&Demand { model: "m", endpoint: &Endpoint::Embeddings });
+        assert!(!Arc::ptr_eq(&ask("m"), &other));
+    }
+
+    #[test]
+    fn what_clients_make_up_is_not_remembered_without_bound() {
+        let names: Vec<_> = (0..MOST_NAMES * 5).map(|n| format!("made-up-{n}")).collect();
+        let index = Index::default();
+        let accounts = [account("a", "openai").into_account()];
+        let index = Index { everything: vec![0], ..index };
+        let kept = "asked-for-often";
+        let demand = |model| Demand { model, endpoint: &Endpoint::ChatCompletions };
+        let first = index.candidates(&accounts, &demand(kept));
+        for name in &names {
+            index.candidates(&accounts, &demand(name));
+            assert!(Arc::ptr_eq(&first, &index.candidates(&accounts, &demand(kept))));
+        }
+        let memory = index.remembered.read().unwrap();
+        assert!(memory.young.answers.len() <= MOST_NAMES && memory.old.answers.len() <= MOST_NAMES);
+    }
+}
