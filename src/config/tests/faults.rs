@@ -57,8 +57,11 @@ fn what_is_wrong_with_an_account_is_said() {
         ),
         ("{name: a, provider: groq, base_url: nothing}", "accounts[0].base_url: \"nothing\" is not a URL"),
         ("{name: a, provider: groq, base_url: \"http://u:pw@h\"}", "holds a user name or password"),
-        ("{name: a, provider: groq, base_url: \"http://127.0.0.1:8080/v1\"}", "points at this gateway's own listener"),
-        ("{name: a, provider: groq, base_url: \"http://localhost:8080\"}", "points at this gateway's own listener"),
+        (
+            "{name: a, provider: groq, base_url: \"http://127.0.0.1:8080/v1\"}",
+            "its calls would arrive at 127.0.0.1:8080",
+        ),
+        ("{name: a, provider: groq, base_url: \"http://localhost:8080\"}", "its calls would arrive at 127.0.0.1:8080"),
         ("{name: a, provider: openai, weight: 0}", "accounts[0].weight: must be from 1 to 1000000"),
         ("{name: a, provider: openai, priority: -1}", "accounts[0].priority: must be a whole number"),
         ("{name: a, provider: openai, models: []}", "accounts[0].models: names no model"),
