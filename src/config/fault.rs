@@ -119,15 +119,18 @@ pub(crate) fn shown(value: &str) -> String {
     if may_be_secret(value) { "a value not shown here".to_owned() } else { format!("{value:?}") }
 }
 
-/// Whether a text is long, holds strange characters, or looks like a key, so that it must not be shown.
+/// Whether a text is long, holds strange characters, or holds a word that looks like a key, so that it must not be shown.
 pub(crate) fn may_be_secret(value: &str) -> bool {
     const KEY_BEGINNINGS: [&str; 12] =
-        ["sk-", "sk_", "pk-", "gsk_", "xai-", "key-", "AIza", "AKIA", "eyJ", "ghp_", "Bearer ", "Basic "];
-    let run = |separators: fn(char) -> bool| value.split(separators).map(str::len).max().unwrap_or(0);
+        ["sk-", "sk_", "pk-", "gsk_", "xai-", "key-", "AIza", "AKIA", "eyJ", "ghp_", "Bearer", "Basic"];
+    /// No word of a configuration has so many letters and digits without anything between them; keys do.
+    const LONG_RUN: usize = 20;
+    let is_key = |word: &str| KEY_BEGINNINGS.iter().any(|beginning| word.starts_with(beginning));
+    let in_word = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     value.len() > 64
         || value.chars().any(char::is_control)
-        || KEY_BEGINNINGS.iter().any(|beginning| value.starts_with(beginning))
-        || run(|c| !c.is_ascii_alphanumeric()) >= 20
+        || value.split(|c| !in_word(c)).any(is_key)
+        || value.split(|c: char| !c.is_alphanumeric()).any(|run| run.len() >= LONG_RUN)
 }
 
 /// `, did you mean "…"?` with the candidate nearest to what was written, or nothing where none is near.
@@ -170,7 +173,15 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_key_is_not_shown() {
-        for secret in ["sk-abc", "AIzaSyB1234", "d41d8cd98f00b204e9800998ecf8427e", "two\nlines", &"x".repeat(65)] {
+        for secret in [
+            "sk-abc",
+            "api_key=sk-abc",
+            "\"sk-abc\"",
+            "AIzaSyB1234",
+            "d41d8cd98f00b204e9800998ecf8427e",
+            "two\nlines",
+            &"x".repeat(65),
+        ] {
             assert_eq!(shown(secret), "a value not shown here", "{secret}");
         }
         for plain in ["opnai", "claude-sonnet-4-5-20250929", "http://127.0.0.1:9100/v1", "5x"] {

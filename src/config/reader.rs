@@ -242,7 +242,7 @@ impl<'r> Item<'r> {
     /// The mapping, to be asked for its keys.
     pub(crate) fn section(&self) -> Option<Section<'r>> {
         match &self.node.value {
-            Value::Map(entries) => Some(Section { item: self.clone(), entries, known: Vec::new() }),
+            Value::Map(entries) => Some(Section { item: self.clone(), entries, known: Vec::new(), later: Vec::new() }),
             Value::Scalar(_) | Value::List(_) => self.refuse("must be a mapping (`key: value`)"),
             Value::Broken => None,
         }
@@ -260,6 +260,8 @@ pub(crate) struct Section<'r> {
     item: Item<'r>,
     entries: &'r [Entry],
     known: Vec<&'static str>,
+    /// Keys that a later version will know.
+    later: Vec<&'static str>,
 }
 
 impl<'r> Section<'r> {
@@ -344,7 +346,7 @@ impl<'r> Section<'r> {
 
     /// Notes that a key, if it is there, is meant for a later version: it must not be ignored in silence.
     pub(crate) fn not_yet(&mut self, key: &'static str) {
-        self.known.push(key);
+        self.later.push(key);
         if let Some(entry) = self.entries.iter().find(|entry| entry.key == key) {
             self.item_of(entry).fault("not supported by this version");
         }
@@ -352,7 +354,8 @@ impl<'r> Section<'r> {
 
     /// Ends the section: every key that was not asked for is a fault. Returns the section as an item.
     pub(crate) fn done(self) -> Item<'r> {
-        for entry in self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())) {
+        let is_known = |key: &str| self.known.contains(&key) || self.later.contains(&key);
+        for entry in self.entries.iter().filter(|entry| !is_known(&entry.key)) {
             let item = self.item_of(entry);
             let mut faults = item.reader.faults.borrow_mut();
             let message = if faults.is_full() { String::new() } else { self.unknown(&entry.key) };

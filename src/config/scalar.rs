@@ -82,7 +82,7 @@ pub(crate) fn dollars(text: &str) -> Result<u64, &'static str> {
         return Err(ALLOWED);
     }
     let nanos: u64 = format!("{decimals:0<9}").parse().map_err(|_| ALLOWED)?;
-    let whole = count(whole)?.checked_mul(1_000_000_000).ok_or(ALLOWED)?;
+    let whole = count(whole).ok().and_then(|whole| whole.checked_mul(1_000_000_000)).ok_or(ALLOWED)?;
     whole.checked_add(nanos).ok_or(ALLOWED)
 }
 

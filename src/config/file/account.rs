@@ -88,22 +88,19 @@ fn provider(item: &Item<'_>) -> Option<&'static dyn Provider> {
 fn base_url<'r>(section: &mut Section<'r>, provider: Option<&dyn Provider>) -> Option<(Item<'r>, BaseUrl)> {
     let written = section.find("base_url");
     let provider = provider?;
-    match (written, provider.default_base_url()) {
+    let (item, text) = match (written, provider.default_base_url()) {
         (Some(item), _) => {
             let text = item.text()?;
-            let Some(base_url) = read_base_url(&item, provider, text) else { return None };
-            Some((item, base_url))
+            (item, text)
         }
-        (None, Some(default)) => {
-            let item = section.item();
-            let Some(base_url) = read_base_url(&item, provider, default) else { return None };
-            Some((item, base_url))
-        }
+        (None, Some(default)) => (section.item(), default),
         (None, None) => {
             let message = format!("`base_url` is missing: {} has no address of its own", provider.name());
-            section.item().refuse(message)
+            return section.item().refuse(message);
         }
-    }
+    };
+    let base_url = read_base_url(&item, provider, text)?;
+    Some((item, base_url))
 }
 
 fn read_base_url(item: &Item<'_>, provider: &dyn Provider, text: &str) -> Option<BaseUrl> {

@@ -28,8 +28,11 @@ impl<'r> Links<'_, 'r> {
             self.check_user_model(item, pattern);
         }
         for (item, base_url) in self.accounts.iter().filter_map(|account| account.base_url.as_ref()) {
-            if self.listen.iter().any(|listen| is_same(*listen, &base_url.host, base_url.port)) {
-                item.fault("points at this gateway's own listener, so that requests would go round in circles");
+            if let Some(listen) = self.listen.iter().find(|listen| is_same(**listen, &base_url.host, base_url.port)) {
+                item.fault(format!(
+                    "its calls would arrive at {listen}, this gateway's own listener, and go round in circles: \
+                     change `base_url` or `listen`"
+                ));
             }
         }
     }

@@ -97,10 +97,17 @@ fn users<'r>(section: &mut Section<'r>, auth: Auth) -> Vec<ReadUser<'r>> {
     items.unwrap_or_default().iter().filter_map(|item| user::user(item, &mut seen)).collect()
 }
 
-/// One warning that names every setting which this version reads but does not act upon.
+/// One warning that names the settings which this version reads but does not act upon.
 fn warn_of_unenforced(reader: &Reader<'_>, config: &Config) {
-    let unenforced = config.unenforced();
-    if !unenforced.is_empty() {
-        reader.warn(format!("accepted, but not enforced by this version: {}", unenforced.join(", ")));
+    const SHOWN: usize = 12;
+    let mut paths = config.unenforced();
+    if paths.is_empty() {
+        return;
     }
+    let more = paths.len().saturating_sub(SHOWN);
+    paths.truncate(SHOWN);
+    if more > 0 {
+        paths.push(format!("and {more} more"));
+    }
+    reader.warn(format!("accepted, but not enforced by this version: {}", paths.join(", ")));
 }
