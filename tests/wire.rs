@@ -1,0 +1,20 @@
+//! The byte lane against recorded provider traffic.
+//!
+//! Reads `../shared/traffic`, which is not a part of the project; without it, each test says so and passes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+#[path = "wire/traffic.rs"]
+mod traffic;
+
+#[path = "wire/expected.rs"]
+mod expected;
+
+#[path = "wire/requests.rs"]
+mod requests;
+
+#[path = "wire/replies.rs"]
+mod replies;
+
+#[path = "wire/errors.rs"]
+mod errors;
