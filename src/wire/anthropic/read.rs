@@ -28,7 +28,6 @@ struct Event<'a> {
     #[serde(borrow)]
     delta: Maybe<Delta<'a>>,
     usage: Maybe<UsageObject>,
-    error: Filled,
 }
 
 /// The message: a whole reply, or the start of a stream.
@@ -112,6 +111,9 @@ impl Delta<'_> {
 pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
     if seen.content && is_delta(name, data) && !ERROR.is_said(data) {
         return;
+    }
+    if upstream_error::is_event(name, data) {
+        return seen.fail(|| upstream_error::read(data));
     }
     let Ok(Some(event)) = lenient::object::<Event<'_>>(data) else { return };
     let kind = event.kind.as_str().or_else(|| std::str::from_utf8(name).ok()).unwrap_or_default();

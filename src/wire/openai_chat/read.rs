@@ -16,6 +16,7 @@ static FINISH: Key = key!("finish_reason");
 static ERROR: Key = key!("error");
 static MODEL: Key = key!("model");
 static TYPE: Key = key!("type");
+static CHOICES: Key = key!("choices");
 
 /// One chunk of a stream, or a whole reply: the facts in both stand at the same places.
 #[derive(Default, Deserialize)]
@@ -153,11 +154,15 @@ impl Chunk<'_> {
         }
     }
 
+    /// vLLM and Mistral write the error's fields side by side, marked like this.
+    fn is_marked_as_error(&self) -> bool {
+        self.kind.as_str() == Some("error") || self.object.as_str() == Some("error")
+    }
+
     fn is_error(&self) -> bool {
-        let marked = self.kind.as_str() == Some("error") || self.object.as_str() == Some("error");
         let answers = self.choices.0.iter().any(Choice::has_content) || self.data.0 || self.results.0 || self.text.0;
         let complains = self.detail.0 || self.errors.0 || self.message.0;
-        marked || (!answers && (self.error.0 || (complains && self.choices.0.is_empty())))
+        self.is_marked_as_error() || (!answers && (self.error.0 || (complains && self.choices.0.is_empty())))
     }
 }
 
@@ -166,13 +171,16 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
     if data.trim_ascii() == b"[DONE]" {
         return seen.end();
     }
-    if seen.content && !seen.terminal && name.is_empty() && !tells_anything(data) {
+    if upstream_error::is_event(name, data) {
+        return seen.fail(|| upstream_error::read(data));
+    }
+    if seen.content && !seen.terminal && !tells_anything(data) {
         return;
     }
     let Ok(Some(chunk)) = lenient::object::<Chunk<'_>>(data) else { return };
     chunk.identify(seen);
     chunk.count(seen);
-    if chunk.error.0 || chunk.kind.as_str() == Some("error") {
+    if chunk.error.0 || chunk.is_marked_as_error() {
         return seen.fail(|| upstream_error::read(data));
     }
     chunk.read_choices(seen);
@@ -196,10 +204,10 @@ fn typed_event(kind: &str, chunk: &Chunk<'_>, seen: &mut Seen) {
     }
 }
 
-/// Whether a chunk that comes after the first content can have more to say than further content.
+/// Whether a chunk that comes after the first content can have more to say than further content. One without choices
+/// can be anything: usage, an error in some vendor's shape, an event of a call that names its events.
 fn tells_anything(data: &[u8]) -> bool {
-    // Only the named events begin with their type.
-    data.starts_with(b"{\"type\"") || FINISH.is_said(data) || USAGE.is_said(data) || ERROR.is_said(data)
+    !CHOICES.is_said(data) || FINISH.is_said(data) || USAGE.is_said(data) || ERROR.is_said(data)
 }
 
 /// Reads a whole reply.
@@ -344,6 +352,23 @@ mod tests {
             r#"{"error":{"code":400,"message":"Token limit"},"choices":[{"index":0,"delta":{"content":""}}],"usage":{"prompt_tokens":4}}"#,
         ]);
         assert_eq!((router[0].error.as_ref().unwrap().status, router[0].usage.input), (Some(400), Some(4)));
+    }
+
+    #[test]
+    fn errors_in_other_shapes_are_seen_after_content_too() {
+        let content = r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#;
+        for error in [
+            r#"{"object":"error","message":"out of memory","type":"InternalServerError","code":500}"#,
+            r#"{"type":"error","message":"out of memory","status_code":500}"#,
+            r#"{"error":{"message":"out of memory","code":500}}"#,
+        ] {
+            let last = stream(&[content, error]).pop().unwrap();
+            let error = last.error.unwrap();
+            assert_eq!((error.message.as_str(), error.status, last.terminal), ("out of memory", Some(500), true));
+        }
+        let mut seen = Seen::default();
+        event(b"error", b"something broke", &mut seen);
+        assert_eq!(seen.error.unwrap().message, "something broke");
     }
 
     #[test]

@@ -26,7 +26,6 @@ struct Event<'a> {
     item: Maybe<Item<'a>>,
     part: Maybe<Part>,
     delta: Filled,
-    error: Filled,
 }
 
 /// The response object: a whole reply, or what the first and last events of a stream carry.
@@ -125,6 +124,9 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
     if seen.content && is_delta(name, data) {
         return;
     }
+    if upstream_error::is_event(name, data) {
+        return seen.fail(|| upstream_error::read(data));
+    }
     let Ok(Some(event)) = lenient::object::<Event<'_>>(data) else { return };
     let kind = event.kind.as_str().or_else(|| std::str::from_utf8(name).ok()).unwrap_or_default();
     if let Some(response) = &event.response.0 {
@@ -145,8 +147,16 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
         "response.content_part.added" | "response.reasoning_summary_part.added" | "response.reasoning_part.added" => {
             seen.content |= event.part.0.is_some_and(|part| part.has_content());
         }
-        "" if event.error.0 => seen.fail(|| upstream_error::read(data)),
+        "" => untyped(data, seen),
         kind => seen.content |= carries_content(kind, event.delta.0),
+    }
+}
+
+/// Reads an event without a type: an error, or a whole reply although a stream was asked for.
+fn untyped(data: &[u8], seen: &mut Seen) {
+    let Ok(Some(response)) = lenient::object::<Response<'_>>(data) else { return };
+    if response.object.0 || response.error.0 || response.detail.0 {
+        reply(data, seen);
     }
 }
 
@@ -250,6 +260,7 @@ mod tests {
             r#"{"type":"response.reasoning_summary_part.added","part":{"type":"summary_text","text":""}}"#,
             r#"{"type":"response.output_text.delta","delta":""}"#,
             r#"{"type":"keepalive"}"#,
+            "{}",
             r#"{"type":"codex.rate_limits","x":{"a.delta":1}}"#,
         ] {
             let seen = &stream(&[event])[0];
@@ -312,6 +323,16 @@ mod tests {
         assert!(seen.content);
         event(b"response.completed", br#"{"response":{"usage":{"input_tokens":1}}}"#, &mut seen);
         assert_eq!((seen.terminal, seen.finish.as_deref(), seen.usage.input), (true, Some("completed"), Some(1)));
+    }
+
+    #[test]
+    fn what_comes_without_a_type_is_read_as_a_whole_reply() {
+        let error = stream(&[r#"{"error":{"message":"m","code":"server_error"}}"#]).pop().unwrap();
+        assert!(error.error.is_some() && !error.content);
+        let done = stream(&[r#"{"object":"response","status":"completed","output":[{}],"usage":{"input_tokens":2}}"#])
+            .pop()
+            .unwrap();
+        assert!(done.content && done.terminal && done.usage.input == Some(2));
     }
 
     #[test]
