@@ -4,17 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
-#[path = "wire/traffic.rs"]
-mod traffic;
-
-#[path = "wire/expected.rs"]
-mod expected;
-
-#[path = "wire/requests.rs"]
-mod requests;
-
-#[path = "wire/replies.rs"]
-mod replies;
-
-#[path = "wire/errors.rs"]
 mod errors;
+mod expected;
+mod replies;
+mod requests;
+mod traffic;
