@@ -38,7 +38,7 @@ impl Elements {
             match self.text {
                 Text::Escape => self.text = Text::Inside,
                 Text::Inside => {
-                    let Some(found) = memchr2(b'"', b'\\', piece.get(pos..)?) else { return None };
+                    let found = memchr2(b'"', b'\\', piece.get(pos..)?)?;
                     pos += found;
                     self.text = if piece.get(pos) == Some(&b'"') { Text::Outside } else { Text::Escape };
                 }

@@ -42,6 +42,12 @@ impl Word<'_> {
     }
 }
 
+/// Reads a document as an object; `None` if it is a valid document of another kind. Fails on what is no JSON.
+pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<Option<T>, serde_json::Error> {
+    // A derived type on its own would take a list for its fields in order.
+    serde_json::from_slice::<Maybe<T>>(json).map(|read| read.0)
+}
+
 /// The parts of a visitor that are the same for all: what is not of the wanted type reads as the default.
 macro_rules! otherwise_default {
     ($($kind:ident)*) => { $( otherwise_default!(@ $kind); )* };

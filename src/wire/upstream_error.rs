@@ -8,6 +8,7 @@ mod status;
 mod wait;
 
 use super::tap::UpstreamError;
+use serde::de::IgnoredAny;
 use shape::{Fields, Said};
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ pub fn read(body: &[u8]) -> UpstreamError {
     }
     error.retry_after = error.retry_after.or_else(|| wait::in_text(&error.message));
     error
+}
+
+/// Whether a stream event is named an error and is all there. Its data need not be JSON.
+pub fn is_event(name: &[u8], data: &[u8]) -> bool {
+    let is_cut = || data.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(data).is_err();
+    name == b"error" && !is_cut()
 }
 
 /// The error for a whole reply that cannot be read: broken off, or no JSON. `fault` says where parsing stopped.
@@ -279,6 +286,12 @@ mod tests {
         expect("", None, "", "", "the reply has no readable text");
         assert_eq!(read("é".repeat(5_000).as_bytes()).message.chars().count(), TEXT_CHARS);
         assert_eq!(read(&[0xff; 64]).message.chars().count(), 64);
+    }
+
+    #[test]
+    fn a_cut_error_event_is_not_yet_one() {
+        assert!(is_event(b"error", br#"{"error":1}"#) && is_event(b"error", b"it broke"));
+        assert!(!is_event(b"error", br#"{"error":{"mess"#) && !is_event(b"message", br#"{"error":1}"#));
     }
 
     #[test]

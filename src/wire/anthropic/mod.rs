@@ -52,3 +52,37 @@ impl Format for Anthropic {
         models::one(model)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error::Reason,
+        wire::tap::{Seen, Shape},
+    };
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn errors_have_the_formats_shape_in_bodies_and_streams() {
+        let rejection = Rejection::new(Reason::BudgetSpent, "spent \"all\"");
+        let body =
+            r#"{"type":"error","error":{"type":"billing_error","message":"spent \"all\""},"request_id":"req_1"}"#;
+        assert_eq!(text(Anthropic.error_body(&rejection, "req_1")), body);
+        let event = text(Anthropic.stream_error(&rejection, "req_1", &Seen::default(), Shape::Sse));
+        assert_eq!(event, format!("event: error\ndata: {body}\n\n"));
+    }
+
+    #[test]
+    fn models_are_listed_on_one_page() {
+        let entry = r#"{"type":"model","id":"a","display_name":"a","created_at":"1970-01-01T00:00:00Z"}"#;
+        assert_eq!(text(Anthropic.model_entry("a")), entry);
+        assert_eq!(
+            text(Anthropic.model_list(&["a"])),
+            format!(r#"{{"data":[{entry}],"has_more":false,"first_id":"a","last_id":"a"}}"#)
+        );
+        assert_eq!(text(Anthropic.model_list(&[])), r#"{"data":[],"has_more":false,"first_id":null,"last_id":null}"#);
+    }
+}

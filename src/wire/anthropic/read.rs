@@ -2,7 +2,7 @@
 
 use super::usage::UsageObject;
 use crate::wire::{
-    lenient::{Filled, Maybe, Word},
+    lenient::{self, Filled, Maybe, Word},
     tap::Seen,
     telltale::{Key, key},
     upstream_error,
@@ -28,7 +28,6 @@ struct Event<'a> {
     #[serde(borrow)]
     delta: Maybe<Delta<'a>>,
     usage: Maybe<UsageObject>,
-    error: Filled,
 }
 
 /// The message: a whole reply, or the start of a stream.
@@ -113,7 +112,10 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
     if seen.content && is_delta(name, data) && !ERROR.is_said(data) {
         return;
     }
-    let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else { return };
+    if upstream_error::is_event(name, data) {
+        return seen.fail(|| upstream_error::read(data));
+    }
+    let Ok(Some(event)) = lenient::object::<Event<'_>>(data) else { return };
     let kind = event.kind.as_str().or_else(|| std::str::from_utf8(name).ok()).unwrap_or_default();
     match kind {
         "message_start" => {
@@ -140,7 +142,7 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
 
 /// Reads what came as one event although it is a whole reply (or an error without a type).
 fn whole(data: &[u8], seen: &mut Seen) {
-    let Ok(message) = serde_json::from_slice::<Message<'_>>(data) else { return };
+    let Ok(Some(message)) = lenient::object::<Message<'_>>(data) else { return };
     if message.is_error() {
         return seen.fail(|| upstream_error::read(data));
     }
@@ -157,8 +159,9 @@ fn is_delta(name: &[u8], data: &[u8]) -> bool {
 
 /// Reads a whole reply.
 pub(super) fn reply(body: &[u8], seen: &mut Seen) {
-    let message = match serde_json::from_slice::<Message<'_>>(body) {
-        Ok(message) => message,
+    let message = match lenient::object::<Message<'_>>(body) {
+        Ok(Some(message)) => message,
+        Ok(None) => return seen.fail(|| upstream_error::read(body)),
         Err(fault) => {
             seen.error.get_or_insert_with(|| upstream_error::unreadable(body, &fault));
             return;
@@ -180,5 +183,126 @@ pub(super) fn clipped(head: &[u8], tail: &[u8], seen: &mut Seen) {
     }
     if let Some(reason) = STOP.last_text(head).or_else(|| STOP.last_text(tail)) {
         seen.finish_with(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tap::{Shape, Tap};
+    use bytes::Bytes;
+
+    /// What was seen after each event.
+    fn stream(events: &[&str]) -> Vec<Seen> {
+        let mut tap = Tap::new(crate::wire::WireFormat::Anthropic, Shape::Sse, 10_000);
+        events
+            .iter()
+            .map(|event| {
+                tap.feed(Bytes::from(format!("data: {event}\n\n")));
+                tap.seen.clone()
+            })
+            .collect()
+    }
+
+    fn whole(body: &str) -> Seen {
+        let mut seen = Seen::default();
+        reply(body.as_bytes(), &mut seen);
+        seen
+    }
+
+    const START: &str = r#"{"type":"message_start","message":{"id":"i","model":"m","content":[],"stop_reason":null,"usage":{"input_tokens":25,"output_tokens":1}}}"#;
+    const TEXT: &str = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}"#;
+
+    #[test]
+    fn the_preamble_is_no_content() {
+        let seen = stream(&[
+            START,
+            r#"{"type":"ping"}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""}}"#,
+            r#"{"type":"something_new","text":"x"}"#,
+        ]);
+        assert!(seen.iter().all(|s| !s.content && !s.terminal && s.error.is_none()));
+        assert_eq!((seen[0].usage.input, seen[0].model.as_deref(), seen[5].events), (Some(25), Some("m"), 6));
+    }
+
+    #[test]
+    fn deltas_and_calls_are_content() {
+        for event in [
+            TEXT,
+            r#"{"type":"content_block_start","content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#,
+            r#"{"type":"content_block_start","content_block":{"type":"redacted_thinking","data":"x"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"hm"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"signature_delta","signature":"Eq"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"citations_delta","citation":{"a":1}}}"#,
+            r#"{"type":"message_start","message":{"content":[{"type":"tool_use"}],"stop_reason":"tool_use"}}"#,
+        ] {
+            assert!(stream(&[event])[0].content, "{event}");
+        }
+    }
+
+    #[test]
+    fn the_end_brings_the_reason_and_replaces_the_usage() {
+        let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":25,"output_tokens":15}}"#;
+        let seen = stream(&[START, TEXT, delta, r#"{"type":"message_stop"}"#]);
+        assert!(!seen[2].terminal && seen[3].terminal);
+        assert_eq!(
+            (seen[3].finish.as_deref(), seen[3].usage.input, seen[3].usage.output),
+            (Some("end_turn"), Some(25), Some(15))
+        );
+    }
+
+    #[test]
+    fn the_empty_answer_is_an_answer() {
+        assert!(stream(&[START, r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#])[1].content);
+        assert!(stream(&[START, r#"{"type":"message_stop"}"#])[1].content);
+    }
+
+    #[test]
+    fn an_error_is_seen_early_and_late() {
+        let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+        let early = stream(&[START, error]).pop().unwrap();
+        assert!(!early.content && early.terminal);
+        assert_eq!(early.error.unwrap().status, Some(529));
+        assert!(stream(&[START, TEXT, error]).pop().unwrap().error.is_some());
+        let mut misnamed = Seen { content: true, ..Seen::default() };
+        event(b"content_block_delta", error.as_bytes(), &mut misnamed);
+        assert!(misnamed.error.is_some());
+    }
+
+    #[test]
+    fn names_are_read_from_either_place() {
+        let mut seen = Seen::default();
+        event(b"content_block_delta", br#"{"delta":{"text":"x"}}"#, &mut seen);
+        event(b"message_stop", b"{}", &mut seen);
+        assert!(seen.content && seen.terminal);
+    }
+
+    #[test]
+    fn whole_replies_are_answers_or_errors() {
+        let done = whole(
+            r#"{"id":"i","type":"message","model":"m","content":[],"stop_reason":"refusal","usage":{"input_tokens":2,"output_tokens":1}}"#,
+        );
+        assert!(done.content && done.terminal);
+        assert_eq!((done.finish.as_deref(), done.usage.output), (Some("refusal"), Some(1)));
+        let counted = whole(r#"{"input_tokens":1581}"#);
+        assert!(counted.usage.is_empty() && counted.content);
+        for body in [
+            r#"{"type":"error","error":{"type":"api_error","message":"m"}}"#,
+            r#"{"message":"forbidden"}"#,
+            "upstream reset",
+        ] {
+            let seen = whole(body);
+            assert!(seen.error.is_some() && !seen.content, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_whole_reply_in_place_of_a_stream_is_read() {
+        let seen = stream(&[
+            r#"{"type":"message","model":"m","content":[{"type":"text","text":"x"}],"stop_reason":"end_turn","usage":{"input_tokens":2}}"#,
+        ]);
+        assert!(seen[0].content && seen[0].terminal && seen[0].usage.input == Some(2));
     }
 }

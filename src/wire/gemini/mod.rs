@@ -56,3 +56,52 @@ impl Format for Gemini {
         models::one(model)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error::Reason,
+        wire::tap::{Seen, Shape},
+    };
+    use std::time::Duration;
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_bad_key_is_401_with_googles_reason() {
+        assert_eq!(
+            text(Gemini.error_body(&Rejection::new(Reason::UnknownKey, "bad"), "r")),
+            r#"{"error":{"code":401,"message":"bad","status":"UNAUTHENTICATED","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"googleapis.com"}]}}"#
+        );
+    }
+
+    #[test]
+    fn a_wait_and_a_field_are_told_in_details() {
+        let wait = Some(Duration::from_millis(1_500));
+        let body = text(Gemini.error_body(&Rejection::new(Reason::LimitReached, "slow").after(wait), "r"));
+        assert!(body.contains(r#""status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1.500s"}]"#), "{body}");
+        let body = text(Gemini.error_body(&Rejection::new(Reason::Malformed, "bad").at("contents"), "r"));
+        assert!(body.contains(r#""fieldViolations":[{"field":"contents","description":"bad"}]"#), "{body}");
+    }
+
+    #[test]
+    fn a_failed_stream_is_closed_in_its_own_form() {
+        let rejection = Rejection::new(Reason::UpstreamFailed, "m");
+        let error = text(Gemini.error_body(&rejection, "r"));
+        let end = |seen: &Seen, shape| text(Gemini.stream_error(&rejection, "r", seen, shape));
+        let begun = Seen { events: 1, ..Seen::default() };
+        assert_eq!(end(&begun, Shape::Sse), format!("data: {error}\r\n\r\n"));
+        assert_eq!(end(&begun, Shape::JsonArray), format!(",\r\n{error}]"));
+        assert_eq!(end(&Seen::default(), Shape::JsonArray), format!("[{error}]"));
+    }
+
+    #[test]
+    fn models_have_googles_names_once() {
+        let entry = r#"{"name":"models/gemini-x","displayName":"gemini-x","supportedGenerationMethods":["generateContent","streamGenerateContent","countTokens"]}"#;
+        assert_eq!(text(Gemini.model_entry("models/gemini-x")), entry);
+        assert_eq!(text(Gemini.model_list(&["gemini-x"])), format!(r#"{{"models":[{entry}]}}"#));
+    }
+}

@@ -3,7 +3,7 @@
 use super::usage::UsageMetadata;
 use crate::wire::{
     elements::{self, Elements},
-    lenient::{Count, Filled, Many, Maybe, Word},
+    lenient::{self, Count, Filled, Many, Maybe, Word},
     tap::Seen,
     telltale::{Key, key},
     upstream_error,
@@ -127,13 +127,9 @@ pub(super) fn event(data: &[u8], seen: &mut Seen) {
     if seen.content && !seen.terminal && !tells_anything(data) {
         return;
     }
-    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
-        // A failed stream can end in the array form of an error, whatever form was asked for.
-        if matches!(data.first(), Some(b'[')) {
-            each_element(data, seen);
-        }
-        return;
-    };
+    let Ok(chunk) = lenient::object::<Chunk<'_>>(data) else { return };
+    // A failed stream can end in the array form of an error, whatever form was asked for.
+    let Some(chunk) = chunk else { return each_element(data, seen) };
     chunk.identify(seen);
     if chunk.error.0 {
         return seen.fail(|| upstream_error::read(data));
@@ -157,11 +153,14 @@ fn each_element(array: &[u8], seen: &mut Seen) {
 
 /// Reads a whole reply.
 pub(super) fn reply(body: &[u8], seen: &mut Seen) {
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return array(body, seen);
-    }
-    let chunk = match serde_json::from_slice::<Chunk<'_>>(body) {
-        Ok(chunk) => chunk,
+    let chunk = match lenient::object::<Chunk<'_>>(body) {
+        Ok(Some(chunk)) => chunk,
+        // The array form as one document: an error reply of the streaming call, or a stream that came whole.
+        Ok(None) if body.trim_ascii_start().starts_with(b"[") => {
+            each_element(body, seen);
+            return seen.end();
+        }
+        Ok(None) => return seen.fail(|| upstream_error::read(body)),
         Err(fault) => {
             seen.error.get_or_insert_with(|| upstream_error::unreadable(body, &fault));
             return;
@@ -172,16 +171,6 @@ pub(super) fn reply(body: &[u8], seen: &mut Seen) {
     if !seen.content && (chunk.error.0 || chunk.detail.0 || chunk.message.0) {
         return seen.fail(|| upstream_error::read(body));
     }
-    seen.end();
-}
-
-/// Reads the array form as one document: an error reply of the streaming call, or a stream that came whole.
-fn array(body: &[u8], seen: &mut Seen) {
-    if let Err(fault) = serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(body) {
-        seen.error.get_or_insert_with(|| upstream_error::unreadable(body, &fault));
-        return;
-    }
-    each_element(body, seen);
     seen.end();
 }
 
@@ -196,5 +185,130 @@ pub(super) fn clipped(tail: &[u8], seen: &mut Seen) {
         seen.alternatives.finish(0);
         seen.finish_with(reason);
         seen.terminal = seen.alternatives.are_finished();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tap::{Shape, Tap};
+    use bytes::Bytes;
+
+    /// What was seen after each event.
+    fn stream(events: &[&str]) -> Vec<Seen> {
+        let mut tap = Tap::new(crate::wire::WireFormat::Gemini, Shape::Sse, 10_000);
+        events
+            .iter()
+            .map(|event| {
+                tap.feed(Bytes::from(format!("data: {event}\n\n")));
+                tap.seen.clone()
+            })
+            .collect()
+    }
+
+    fn whole(body: &str) -> Seen {
+        let mut seen = Seen::default();
+        reply(body.as_bytes(), &mut seen);
+        seen
+    }
+
+    const TEXT: &str = r#"{"candidates":[{"content":{"parts":[{"text":"x"}],"role":"model"},"index":0}],"usageMetadata":{"promptTokenCount":3},"modelVersion":"m","responseId":"i"}"#;
+
+    #[test]
+    fn the_preamble_and_our_own_pings_are_no_content() {
+        for event in [
+            "{}",
+            r#"{"usageMetadata":{"promptTokenCount":3}}"#,
+            r#"{"candidates":[{"content":{"role":"model"}}]}"#,
+            r#"{"candidates":[{"content":{"parts":[{"text":"","thought":true}]}}]}"#,
+            r#"{"candidates":[{"content":{},"finishReason":"FINISH_REASON_UNSPECIFIED"}]}"#,
+        ] {
+            let seen = &stream(&[event])[0];
+            assert!(!seen.content && !seen.terminal, "{event}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_part_is_content() {
+        for part in [
+            r#""text":"x""#,
+            r#""functionCall":{"name":"f"}"#,
+            r#""text":"","thoughtSignature":"Eq""#,
+            r#""inlineData":{"data":"QQ"}"#,
+        ] {
+            let event = format!(r#"{{"candidates":[{{"content":{{"parts":[{{{part}}}]}}}}]}}"#);
+            assert!(stream(&[&event])[0].content, "{part}");
+        }
+    }
+
+    #[test]
+    fn the_finish_reason_ends_the_stream_and_the_last_usage_wins() {
+        let middle = r#"{"candidates":[{"content":{"parts":[{"text":"y"}]}}]}"#;
+        let end = r#"{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":2,"thoughtsTokenCount":5}}"#;
+        let seen = stream(&[TEXT, middle, end]);
+        assert!(!seen[1].terminal && seen[2].terminal);
+        assert_eq!(
+            (seen[2].finish.as_deref(), seen[2].model.as_deref(), seen[2].id.as_deref()),
+            (Some("STOP"), Some("m"), Some("i"))
+        );
+        assert_eq!((seen[2].usage.input, seen[2].usage.output), (Some(3), Some(7)));
+    }
+
+    #[test]
+    fn the_stream_ends_when_every_candidate_has_finished() {
+        let event = |index: u8, finish: &str| {
+            format!(r#"{{"candidates":[{{"index":{index},"content":{{"parts":[{{"text":"x"}}]}}{finish}}}]}}"#)
+        };
+        let end = r#","finishReason":"STOP""#;
+        let events = [event(0, ""), event(1, ""), event(0, end), event(1, ""), event(1, end)];
+        assert!(stream(&events.each_ref().map(String::as_str)).last().unwrap().terminal);
+    }
+
+    #[test]
+    fn a_blocked_prompt_is_an_answer() {
+        let blocked = r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":3}}"#;
+        for seen in [stream(&[blocked]).pop().unwrap(), whole(blocked)] {
+            assert!(seen.content && seen.terminal && seen.error.is_none());
+            assert_eq!(seen.finish.as_deref(), Some("SAFETY"));
+        }
+    }
+
+    #[test]
+    fn errors_are_seen_as_an_event_as_bare_json_and_as_a_list() {
+        let error = r#"{"error":{"code":503,"message":"busy","status":"UNAVAILABLE"}}"#;
+        for text in
+            [format!("data: {error}\r\n\r\n"), error.to_owned(), format!("data: [{error}]\n\n"), format!("[{error}]")]
+        {
+            let mut tap = Tap::new(crate::wire::WireFormat::Gemini, Shape::Sse, 10_000);
+            tap.feed(Bytes::from(format!("data: {TEXT}\r\n\r\n")));
+            tap.feed(Bytes::from(text.clone()));
+            tap.finish();
+            assert_eq!(tap.seen.error.as_ref().and_then(|e| e.status), Some(503), "{text}");
+        }
+        for body in [error.to_owned(), format!("[{error}]")] {
+            let seen = whole(&body);
+            assert!(seen.error.is_some_and(|e| e.code == "UNAVAILABLE") && !seen.content);
+        }
+    }
+
+    #[test]
+    fn words_in_the_text_and_in_arguments_are_not_taken_for_facts() {
+        let talk = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"error":{"code":500},"finishReason":"STOP","usageMetadata":{"promptTokenCount":99}}}}]}}]}"#;
+        let seen = stream(&[TEXT, talk]).pop().unwrap();
+        assert!(seen.error.is_none() && !seen.terminal && seen.usage.input == Some(3));
+    }
+
+    #[test]
+    fn whole_replies_of_the_smaller_calls_are_answers() {
+        for body in [
+            r#"{"totalTokens":7}"#,
+            r#"{"embedding":{"values":[0.1]}}"#,
+            r#"{"embeddings":[],"usageMetadata":{"promptTokenCount":4}}"#,
+        ] {
+            let seen = whole(body);
+            assert!(seen.content && seen.terminal && seen.error.is_none(), "{body}");
+        }
+        let array = whole(&format!("[{TEXT},\n{{\"candidates\":[{{\"finishReason\":\"STOP\"}}]}}]"));
+        assert!(array.content && array.terminal && array.usage.input == Some(3));
     }
 }

@@ -4,7 +4,7 @@
 use super::usage::UsageObject;
 use crate::wire::{
     Usage,
-    lenient::{Count, Filled, Many, Maybe, Word},
+    lenient::{self, Count, Filled, Many, Maybe, Word},
     tap::Seen,
     telltale::{Key, key},
     upstream_error,
@@ -16,6 +16,7 @@ static FINISH: Key = key!("finish_reason");
 static ERROR: Key = key!("error");
 static MODEL: Key = key!("model");
 static TYPE: Key = key!("type");
+static CHOICES: Key = key!("choices");
 
 /// One chunk of a stream, or a whole reply: the facts in both stand at the same places.
 #[derive(Default, Deserialize)]
@@ -153,11 +154,15 @@ impl Chunk<'_> {
         }
     }
 
+    /// vLLM and Mistral write the error's fields side by side, marked like this.
+    fn is_marked_as_error(&self) -> bool {
+        self.kind.as_str() == Some("error") || self.object.as_str() == Some("error")
+    }
+
     fn is_error(&self) -> bool {
-        let marked = self.kind.as_str() == Some("error") || self.object.as_str() == Some("error");
         let answers = self.choices.0.iter().any(Choice::has_content) || self.data.0 || self.results.0 || self.text.0;
         let complains = self.detail.0 || self.errors.0 || self.message.0;
-        marked || (!answers && (self.error.0 || (complains && self.choices.0.is_empty())))
+        self.is_marked_as_error() || (!answers && (self.error.0 || (complains && self.choices.0.is_empty())))
     }
 }
 
@@ -166,13 +171,16 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
     if data.trim_ascii() == b"[DONE]" {
         return seen.end();
     }
-    if seen.content && !seen.terminal && name.is_empty() && !tells_anything(data) {
+    if upstream_error::is_event(name, data) {
+        return seen.fail(|| upstream_error::read(data));
+    }
+    if seen.content && !seen.terminal && !tells_anything(data) {
         return;
     }
-    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return };
+    let Ok(Some(chunk)) = lenient::object::<Chunk<'_>>(data) else { return };
     chunk.identify(seen);
     chunk.count(seen);
-    if chunk.error.0 || chunk.kind.as_str() == Some("error") {
+    if chunk.error.0 || chunk.is_marked_as_error() {
         return seen.fail(|| upstream_error::read(data));
     }
     chunk.read_choices(seen);
@@ -196,18 +204,20 @@ fn typed_event(kind: &str, chunk: &Chunk<'_>, seen: &mut Seen) {
     }
 }
 
-/// Whether a chunk that comes after the first content can have more to say than further content.
+/// Whether a chunk that comes after the first content can have more to say than further content. One without choices
+/// can be anything: usage, an error in some vendor's shape, an event of a call that names its events.
 fn tells_anything(data: &[u8]) -> bool {
-    // Only the named events begin with their type.
-    data.starts_with(b"{\"type\"") || FINISH.is_said(data) || USAGE.is_said(data) || ERROR.is_said(data)
+    !CHOICES.is_said(data) || FINISH.is_said(data) || USAGE.is_said(data) || ERROR.is_said(data)
 }
 
 /// Reads a whole reply.
 pub(super) fn reply(body: &[u8], seen: &mut Seen) {
-    let chunk = match serde_json::from_slice::<Chunk<'_>>(body) {
-        Ok(chunk) => chunk,
-        // Some calls answer with a list (Hugging Face's embeddings and rerank).
-        Err(_) if is_list(body) => Chunk::default(),
+    let chunk = match lenient::object::<Chunk<'_>>(body) {
+        Ok(Some(chunk)) => chunk,
+        // Some calls answer with a list (Hugging Face's embeddings and rerank), some servers list their errors.
+        Ok(None) => {
+            serde_json::from_slice::<Many<Chunk<'_>>>(body).unwrap_or_default().0.into_iter().next().unwrap_or_default()
+        }
         Err(fault) => {
             seen.error.get_or_insert_with(|| upstream_error::unreadable(body, &fault));
             return;
@@ -221,10 +231,6 @@ pub(super) fn reply(body: &[u8], seen: &mut Seen) {
         return seen.fail(|| upstream_error::read(body));
     }
     seen.end();
-}
-
-fn is_list(body: &[u8]) -> bool {
-    serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(body).is_ok()
 }
 
 /// Reads a chunk or reply of which only the ends were kept.
@@ -248,4 +254,190 @@ pub(super) fn clipped(head: &[u8], tail: &[u8], seen: &mut Seen) {
 /// The last usage object in the end of a text.
 pub(crate) fn last_usage(tail: &[u8]) -> Option<Usage> {
     serde_json::from_slice::<UsageObject>(USAGE.last_object(tail)?).ok().map(|usage| usage.counts())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tap::{Shape, Tap};
+    use bytes::Bytes;
+
+    /// What was seen after each event.
+    fn stream(events: &[&str]) -> Vec<Seen> {
+        let mut tap = Tap::new(crate::wire::WireFormat::OpenaiChat, Shape::Sse, 10_000);
+        events
+            .iter()
+            .map(|event| {
+                tap.feed(Bytes::from(format!("data: {event}\n\n")));
+                tap.seen.clone()
+            })
+            .collect()
+    }
+
+    fn whole(body: &str) -> Seen {
+        let mut seen = Seen::default();
+        reply(body.as_bytes(), &mut seen);
+        seen
+    }
+
+    #[test]
+    fn the_preamble_is_no_content() {
+        for event in [
+            r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0}],"id":"","model":"","created":0}"#,
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null,"tool_calls":[]},"finish_reason":null}]}"#,
+            r#"{"choices":[{"index":0,"content_filter_results":{"hate":{"filtered":false}},"finish_reason":null}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","channel":"analysis","token_id":7},"finish_reason":""}]}"#,
+            r#"{"something":"new"}"#,
+            "not json",
+        ] {
+            let seen = &stream(&[event])[0];
+            assert!(!seen.content && !seen.terminal && seen.error.is_none() && seen.model.is_none(), "{event}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_delta_is_content() {
+        for delta in [
+            r#""content":"x""#,
+            r#""content":[{"type":"thinking"}]"#,
+            r#""refusal":"no""#,
+            r#""reasoning_content":"hm""#,
+            r#""reasoning":"hm""#,
+            r#""tool_calls":[{"index":0,"function":{"name":"f"}}]"#,
+            r#""audio":{"id":"a"}"#,
+        ] {
+            let event = format!(r#"{{"choices":[{{"index":0,"delta":{{{delta}}}}}]}}"#);
+            assert!(stream(&[&event])[0].content, "{delta}");
+        }
+        assert!(
+            stream(&[r#"{"object":"text_completion","choices":[{"text":"x","index":0,"finish_reason":null}]}"#])[0]
+                .content
+        );
+    }
+
+    #[test]
+    fn a_finish_reason_ends_the_stream_and_usage_may_follow_or_ride_along() {
+        let content = r#"{"model":"m","choices":[{"index":0,"delta":{"content":"x"}}]}"#;
+        let finish = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+        let later = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3}}"#;
+        let seen = stream(&[content, finish, later, "[DONE]"]);
+        assert!(!seen[0].terminal && seen[1].terminal && seen[3].terminal);
+        assert_eq!(seen[1].finish.as_deref(), Some("length"));
+        assert_eq!((seen[1].usage.output, seen[2].usage.output), (Some(2), Some(3)));
+        assert_eq!(seen[3].events, 4);
+    }
+
+    #[test]
+    fn the_stream_ends_when_every_choice_has_finished() {
+        let event = |index: u8, finish: &str| {
+            format!(r#"{{"choices":[{{"index":{index},"delta":{{"content":"x"}},"finish_reason":{finish}}}]}}"#)
+        };
+        let events = [event(0, "null"), event(0, "\"stop\""), event(1, "null"), event(1, "\"stop\"")];
+        let ends: Vec<bool> = stream(&events.each_ref().map(String::as_str)).iter().map(|s| s.terminal).collect();
+        assert_eq!(ends, [false, true, false, true]);
+    }
+
+    #[test]
+    fn the_empty_answer_is_an_answer() {
+        assert!(stream(&["[DONE]"])[0].content);
+        assert!(stream(&[r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#])[0].content);
+    }
+
+    #[test]
+    fn an_error_event_is_no_content_and_its_end_does_not_make_it_one() {
+        let seen = stream(&[r#"{"error":{"message":"busy","type":"server_error","code":null}}"#, "[DONE]"]);
+        assert!(!seen[1].content && seen[1].terminal);
+        assert_eq!(seen[1].error.as_ref().unwrap().status, Some(500));
+        let router = stream(&[
+            r#"{"error":{"code":400,"message":"Token limit"},"choices":[{"index":0,"delta":{"content":""}}],"usage":{"prompt_tokens":4}}"#,
+        ]);
+        assert_eq!((router[0].error.as_ref().unwrap().status, router[0].usage.input), (Some(400), Some(4)));
+    }
+
+    #[test]
+    fn errors_in_other_shapes_are_seen_after_content_too() {
+        let content = r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#;
+        for error in [
+            r#"{"object":"error","message":"out of memory","type":"InternalServerError","code":500}"#,
+            r#"{"type":"error","message":"out of memory","status_code":500}"#,
+            r#"{"error":{"message":"out of memory","code":500}}"#,
+        ] {
+            let last = stream(&[content, error]).pop().unwrap();
+            let error = last.error.unwrap();
+            assert_eq!((error.message.as_str(), error.status, last.terminal), ("out of memory", Some(500), true));
+        }
+        let mut seen = Seen::default();
+        event(b"error", b"something broke", &mut seen);
+        assert_eq!(seen.error.unwrap().message, "something broke");
+    }
+
+    #[test]
+    fn talk_of_errors_and_usage_in_the_text_is_only_text() {
+        let first = r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#;
+        let talk = r#"{"choices":[{"index":0,"delta":{"content":"\"error\": {\"message\": 1}, \"usage\": {\"prompt_tokens\": 9}, \"finish_reason\": \"stop\""}}]}"#;
+        let arguments = r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"function":{"arguments":{"error":{"message":"deep"},"usage":{"prompt_tokens":9}}}}]}}]}"#;
+        for seen in stream(&[first, talk, arguments]) {
+            assert!(seen.error.is_none() && seen.usage.is_empty() && !seen.terminal);
+        }
+    }
+
+    #[test]
+    fn groqs_usage_is_found_in_its_corner() {
+        let seen = stream(&[
+            r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"x_groq":{"usage":{"prompt_tokens":5,"completion_tokens":6}}}"#,
+        ]);
+        assert_eq!((seen[0].usage.input, seen[0].usage.output), (Some(5), Some(6)));
+    }
+
+    #[test]
+    fn images_speech_and_transcripts_stream_under_their_own_names() {
+        let text = stream(&[
+            r#"{"type":"transcript.text.delta","delta":"hi"}"#,
+            r#"{"type":"transcript.text.delta","delta":"ho"}"#,
+            r#"{"type":"transcript.text.done","text":"hiho","usage":{"type":"tokens","input_tokens":14,"output_tokens":2,"total_tokens":16}}"#,
+        ]);
+        assert!(text[0].content && !text[1].terminal && text[2].terminal);
+        assert_eq!((text[2].usage.input, text[2].usage.output), (Some(14), Some(2)));
+        let image = stream(&[
+            r#"{"type":"image_generation.partial_image","b64_json":"QUJD"}"#,
+            r#"{"type":"image_generation.completed","b64_json":"QUJD","usage":{"input_tokens":1,"output_tokens":2}}"#,
+        ]);
+        assert!(image[0].content && !image[0].terminal && image[1].terminal);
+    }
+
+    #[test]
+    fn whole_replies_of_the_smaller_calls_are_answers() {
+        for body in [
+            r#"{"object":"list","data":[{"embedding":[0.1]}],"usage":{"prompt_tokens":8,"total_tokens":8}}"#,
+            r#"{"text":"hello"}"#,
+            r#"{"text":""}"#,
+            r#"{"id":"modr-1","results":[{"flagged":false}]}"#,
+            r#"[[0.1,0.2]]"#,
+        ] {
+            let seen = whole(body);
+            assert!(seen.content && seen.terminal && seen.error.is_none(), "{body}");
+        }
+        assert_eq!(
+            whole(r#"{"results":[{"index":0}],"meta":{"billed_units":{"search_units":1,"input_tokens":30}}}"#)
+                .usage
+                .input,
+            Some(30)
+        );
+        assert_eq!(whole(r#"{"results":[{"index":0}],"usage":{"total_tokens":15}}"#).usage.input, Some(15));
+    }
+
+    #[test]
+    fn an_error_with_status_200_is_an_error() {
+        for body in [
+            r#"{"error":{"message":"filtered","type":null,"code":"content_filter","status":400}}"#,
+            r#"{"detail":"nope"}"#,
+            r#"{"object":"error","message":"bad","type":"x"}"#,
+            r#"[{"error":{"message":"x"}}]"#,
+            "<html>busy</html>",
+            "",
+        ] {
+            let seen = whole(body);
+            assert!(seen.error.is_some_and(|e| !e.message.is_empty()) && !seen.content, "{body}");
+        }
+    }
 }

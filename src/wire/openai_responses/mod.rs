@@ -48,3 +48,32 @@ impl Format for OpenaiResponses {
         openai_chat::model_entry(model)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error::Reason,
+        wire::tap::{Seen, Shape},
+    };
+
+    #[test]
+    fn a_failed_stream_goes_on_counting_and_names_the_response_that_began() {
+        let seen =
+            Seen { events: 3, id: Some("resp_1".into()), model: Some("m".into()), created: Some(7), ..Seen::default() };
+        let bytes =
+            OpenaiResponses.stream_error(&Rejection::new(Reason::LimitReached, "slow down"), "r", &seen, Shape::Sse);
+        let text = String::from_utf8(bytes).unwrap();
+        let (error, failed) = text.split_once("\n\n").unwrap();
+        assert_eq!(
+            error,
+            "event: error\ndata: {\"type\":\"error\",\"code\":\"rate_limit_exceeded\",\"message\":\"slow down\",\"param\":null,\"sequence_number\":3}"
+        );
+        assert!(
+            failed.starts_with("event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":4,"),
+            "{failed}"
+        );
+        assert!(failed.contains(r#""id":"resp_1","object":"response","created_at":7,"status":"failed""#), "{failed}");
+        assert!(failed.ends_with("}\n\n"));
+    }
+}

@@ -1,7 +1,7 @@
 //! What a Responses reply says.
 
 use crate::wire::{
-    lenient::{Count, Filled, Maybe, Word},
+    lenient::{self, Count, Filled, Maybe, Word},
     openai_chat::{UsageObject, last_usage},
     tap::Seen,
     telltale::{Key, key},
@@ -26,7 +26,6 @@ struct Event<'a> {
     item: Maybe<Item<'a>>,
     part: Maybe<Part>,
     delta: Filled,
-    error: Filled,
 }
 
 /// The response object: a whole reply, or what the first and last events of a stream carry.
@@ -125,7 +124,10 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
     if seen.content && is_delta(name, data) {
         return;
     }
-    let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else { return };
+    if upstream_error::is_event(name, data) {
+        return seen.fail(|| upstream_error::read(data));
+    }
+    let Ok(Some(event)) = lenient::object::<Event<'_>>(data) else { return };
     let kind = event.kind.as_str().or_else(|| std::str::from_utf8(name).ok()).unwrap_or_default();
     if let Some(response) = &event.response.0 {
         response.identify(seen);
@@ -145,8 +147,16 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
         "response.content_part.added" | "response.reasoning_summary_part.added" | "response.reasoning_part.added" => {
             seen.content |= event.part.0.is_some_and(|part| part.has_content());
         }
-        "" if event.error.0 => seen.fail(|| upstream_error::read(data)),
+        "" => untyped(data, seen),
         kind => seen.content |= carries_content(kind, event.delta.0),
+    }
+}
+
+/// Reads an event without a type: an error, or a whole reply although a stream was asked for.
+fn untyped(data: &[u8], seen: &mut Seen) {
+    let Ok(Some(response)) = lenient::object::<Response<'_>>(data) else { return };
+    if response.object.0 || response.error.0 || response.detail.0 {
+        reply(data, seen);
     }
 }
 
@@ -170,8 +180,9 @@ fn is_delta(name: &[u8], data: &[u8]) -> bool {
 
 /// Reads a whole reply.
 pub(super) fn reply(body: &[u8], seen: &mut Seen) {
-    let response = match serde_json::from_slice::<Response<'_>>(body) {
-        Ok(response) => response,
+    let response = match lenient::object::<Response<'_>>(body) {
+        Ok(Some(response)) => response,
+        Ok(None) => return seen.fail(|| upstream_error::read(body)),
         Err(fault) => {
             seen.error.get_or_insert_with(|| upstream_error::unreadable(body, &fault));
             return;
@@ -208,5 +219,148 @@ pub(super) fn clipped(name: &[u8], head: &[u8], tail: &[u8], seen: &mut Seen) {
     }
     if matches!(kind, Some("response.completed" | "response.incomplete")) {
         seen.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tap::{Shape, Tap};
+    use bytes::Bytes;
+
+    /// What was seen after each event.
+    fn stream(events: &[&str]) -> Vec<Seen> {
+        let mut tap = Tap::new(crate::wire::WireFormat::OpenaiResponses, Shape::Sse, 10_000);
+        events
+            .iter()
+            .map(|event| {
+                tap.feed(Bytes::from(format!("data: {event}\n\n")));
+                tap.seen.clone()
+            })
+            .collect()
+    }
+
+    fn whole(body: &str) -> Seen {
+        let mut seen = Seen::default();
+        reply(body.as_bytes(), &mut seen);
+        seen
+    }
+
+    const FIRST: &str = r#"{"type":"response.output_text.delta","delta":"x"}"#;
+
+    #[test]
+    fn the_preamble_is_no_content() {
+        for event in [
+            r#"{"type":"response.created","response":{"id":"r","model":"m","status":"in_progress","instructions":"say \"error\""}}"#,
+            r#"{"type":"response.in_progress","response":{}}"#,
+            r#"{"type":"response.queued","response":{}}"#,
+            r#"{"type":"response.output_item.added","item":{"type":"reasoning","summary":[],"encrypted_content":"gA"}}"#,
+            r#"{"type":"response.output_item.added","item":{"type":"message","content":[]}}"#,
+            r#"{"type":"response.content_part.added","part":{"type":"output_text","text":"","annotations":[]}}"#,
+            r#"{"type":"response.reasoning_summary_part.added","part":{"type":"summary_text","text":""}}"#,
+            r#"{"type":"response.output_text.delta","delta":""}"#,
+            r#"{"type":"keepalive"}"#,
+            "{}",
+            r#"{"type":"codex.rate_limits","x":{"a.delta":1}}"#,
+        ] {
+            let seen = &stream(&[event])[0];
+            assert!(!seen.content && !seen.terminal && seen.error.is_none(), "{event}");
+        }
+    }
+
+    #[test]
+    fn deltas_calls_and_finished_items_are_content() {
+        for event in [
+            FIRST,
+            r#"{"type":"response.refusal.delta","delta":"no"}"#,
+            r#"{"type":"response.reasoning_summary_text.delta","delta":"hm"}"#,
+            r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"f"}}"#,
+            r#"{"type":"response.output_item.done","item":{}}"#,
+            r#"{"type":"response.image_generation_call.partial_image","partial_image_b64":"QUJD"}"#,
+        ] {
+            assert!(stream(&[event])[0].content, "{event}");
+        }
+    }
+
+    #[test]
+    fn the_end_brings_usage_and_the_reason() {
+        let created = r#"{"type":"response.created","response":{"id":"r","model":"m","created_at":17}}"#;
+        let end = r#"{"type":"response.incomplete","response":{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":4},"output_tokens":3}}}"#;
+        let last = stream(&[created, FIRST, end]).pop().unwrap();
+        assert!(last.terminal && last.content);
+        assert_eq!(
+            (last.finish.as_deref(), last.id.as_deref(), last.created),
+            (Some("max_output_tokens"), Some("r"), Some(17))
+        );
+        assert_eq!((last.usage.input, last.usage.cache_read, last.usage.output), (Some(5), Some(4), Some(3)));
+    }
+
+    #[test]
+    fn an_early_failure_is_no_content_flat_or_nested() {
+        for error in [
+            r#"{"type":"error","sequence_number":2,"error":{"type":"insufficient_quota","code":"insufficient_quota","message":"pay"}}"#,
+            r#"{"type":"error","code":"insufficient_quota","message":"pay","param":null,"sequence_number":2}"#,
+            r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"insufficient_quota","message":"pay"}}}"#,
+        ] {
+            let seen = stream(&[
+                error,
+                r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"later"}}}"#,
+            ]);
+            let first = seen[1].error.as_ref().unwrap();
+            assert_eq!(
+                (first.code.as_str(), first.message.as_str(), first.status),
+                ("insufficient_quota", "pay", Some(429)),
+                "{error}"
+            );
+            assert!(!seen[1].content && seen[0].terminal);
+        }
+    }
+
+    #[test]
+    fn names_are_read_from_either_place() {
+        let mut seen = Seen::default();
+        event(b"response.output_text.delta", br#"{"delta":"x"}"#, &mut seen);
+        assert!(seen.content);
+        event(b"response.completed", br#"{"response":{"usage":{"input_tokens":1}}}"#, &mut seen);
+        assert_eq!((seen.terminal, seen.finish.as_deref(), seen.usage.input), (true, Some("completed"), Some(1)));
+    }
+
+    #[test]
+    fn what_comes_without_a_type_is_read_as_a_whole_reply() {
+        let error = stream(&[r#"{"error":{"message":"m","code":"server_error"}}"#]).pop().unwrap();
+        assert!(error.error.is_some() && !error.content);
+        let done = stream(&[r#"{"object":"response","status":"completed","output":[{}],"usage":{"input_tokens":2}}"#])
+            .pop()
+            .unwrap();
+        assert!(done.content && done.terminal && done.usage.input == Some(2));
+    }
+
+    #[test]
+    fn whole_replies_are_answers_or_errors() {
+        let done = whole(
+            r#"{"id":"r","object":"response","model":"m","status":"completed","error":null,"output":[{}],"usage":{"input_tokens":2,"output_tokens":1}}"#,
+        );
+        assert!(done.content && done.terminal && done.error.is_none());
+        assert_eq!(done.finish.as_deref(), Some("completed"));
+        assert!(whole(r#"{"object":"response.input_tokens","input_tokens":18}"#).usage.is_empty());
+        for body in [
+            r#"{"id":"r","object":"response","status":"failed","error":{"code":"server_error","message":"m"},"output":[]}"#,
+            r#"{"code":"invalid-argument","error":"Incorrect API key"}"#,
+            r#"{"detail":"nope"}"#,
+        ] {
+            let seen = whole(body);
+            assert!(seen.error.is_some() && !seen.content, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_long_first_event_is_not_content() {
+        let mut seen = Seen::default();
+        clipped(b"response.created", br#"{"type":"response.created","response":{"model":"m""#, b"\"}}", &mut seen);
+        assert!(!seen.content);
+        clipped(b"", br#"{"type":"response.in_progress","response":{"model":"m""#, b"\"}}", &mut seen);
+        assert!(!seen.content);
+        clipped(b"", br#"{"type":"response.output_text.delta","delta":"xxxx"#, b"\"}}", &mut seen);
+        assert!(seen.content && !seen.terminal);
     }
 }
