@@ -19,6 +19,7 @@ need_cargo() {
     command -v cargo >/dev/null || die "cargo was not found. Rust $wanted or newer is needed; this installs it:
 $install"
     have=$(rustc --version | cut -d' ' -f2)
+    [ -n "$have" ] || die "cargo is there, but rustc does not run. With rustup: rustup default stable"
     [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -n1)" = "$wanted" ] ||
         die "Rust $have is too old: $wanted or newer is needed. With rustup: rustup update stable. Without:
 $install"

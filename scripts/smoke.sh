@@ -15,7 +15,7 @@ port=$(free_ports 1)
 base=http://127.0.0.1:$port
 # No provider key of the person who runs this may reach the demo: it would call the provider.
 clean=(env -i PATH="$PATH" HOME="$work" TMPDIR="$work")
-(cd "$work" && exec "${clean[@]}" "$gateway" demo --port "$port") >"$work/out" 2>"$work/err" &
+(cd "$work" && exec "${clean[@]}" "$gateway" demo --listen "127.0.0.1:$port") >"$work/out" 2>"$work/err" &
 demo=$!
 wait_for 20 "$demo" curl -sf --max-time 2 "$base/readyz" || die "the demo did not get ready:
 $(cat "$work/out" "$work/err")"
