@@ -139,7 +139,6 @@ pub(super) struct Image {
 #[derive(Clone, Debug)]
 pub(super) struct PastCall {
     pub(super) id: String,
-    pub(super) name: String,
     pub(super) arguments: String,
 }
 

@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn a_counted_fault_strikes_so_often_and_then_the_next_source_is_asked() {
         let counts = Counts::default();
-        let mut names = || counts.choose(["m-fault-500x2", "sk-fault-401x1", ""]).map(|fault| fault.info.name);
+        let names = || counts.choose(["m-fault-500x2", "sk-fault-401x1", ""]).map(|fault| fault.info.name);
         assert_eq!([names(), names(), names(), names()], [Some("500"), Some("500"), Some("401"), None]);
         counts.reset();
         assert_eq!(counts.choose(["m-fault-500x2", "", ""]).map(|fault| fault.info.name), Some("500"));

@@ -348,7 +348,7 @@ impl Pending {
         let name = name.ok_or_else(|| Refusal::bad(format!("{at}.tool_use.name: Field required")))?;
         let unique = !turn.calls.iter().any(|call| call.id == id);
         ensure!(unique, Refusal::bad("messages: `tool_use` ids must be unique"));
-        turn.calls.push(PastCall { id: id.to_owned(), name: name.to_owned(), arguments: input.to_string() });
+        turn.calls.push(PastCall { id: id.to_owned(), arguments: input.to_string() });
         self.add(id, name);
         Ok(())
     }

@@ -136,7 +136,7 @@ impl Content<'_> {
         }
         let id = text(call, "id").map_or_else(|| format!("{name}-{}-{}", self.index, turn.calls.len()), str::to_owned);
         let arguments = call.get("args").filter(|args| args.is_object()).map_or("{}".into(), Value::to_string);
-        turn.calls.push(PastCall { id, name: name.to_owned(), arguments });
+        turn.calls.push(PastCall { id, arguments });
         Ok(())
     }
 

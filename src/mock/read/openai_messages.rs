@@ -166,7 +166,7 @@ fn calls(message: &Message, turn: &mut Turn, pending: &mut Pending) -> Checked<(
         let wrong =
             format!("Invalid type for '{at}.function.arguments': expected a string, but got an object instead.");
         let arguments = arguments.ok_or_else(|| invalid(wrong).code("invalid_type"))?;
-        turn.calls.push(PastCall { id: id.to_owned(), name: name.to_owned(), arguments: arguments.to_owned() });
+        turn.calls.push(PastCall { id: id.to_owned(), arguments: arguments.to_owned() });
         pending.add(id, name);
     }
     Ok(())

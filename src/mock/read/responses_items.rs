@@ -147,7 +147,7 @@ fn call(item: &Map<String, Value>, at: &str, ask: &mut Ask, pending: &mut Pendin
     let arguments = text(item, "arguments").or_else(|| text(item, "input"));
     let arguments = arguments.ok_or_else(|| missing(&format!("{at}.arguments")))?.to_owned();
     let mut turn = Turn::new(Role::Assistant);
-    turn.calls.push(PastCall { id: id.to_owned(), name: name.to_owned(), arguments });
+    turn.calls.push(PastCall { id: id.to_owned(), arguments });
     pending.add(id, name);
     ask.turns.push(turn);
     Ok(())
