@@ -51,7 +51,12 @@ impl Live {
         // Without randomness ids would repeat after a restart and draws would be the same; both still work.
         let _ = getrandom::fill(&mut seed);
         let random = AtomicU64::new(u64::from_le_bytes(seed));
-        Arc::new(Live { snapshot: ArcSwap::from_pointee(snapshot(config, None)), clock, counters: Arc::default(), random })
+        Arc::new(Live {
+            snapshot: ArcSwap::from_pointee(snapshot(config, None)),
+            clock,
+            counters: Arc::default(),
+            random,
+        })
     }
 
     /// The snapshot in force.

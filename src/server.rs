@@ -131,8 +131,8 @@ fn assemble(live: &Arc<Live>, options: &Options) -> Result<Server, StartError> {
             None => service.add_tcp(&address.to_string()),
             Some(tls) => {
                 let fault = |error: Box<pingora::Error>| StartError::Tls(error.to_string());
-                let mut settings =
-                    TlsSettings::intermediate(&tls.cert.to_string_lossy(), &tls.key.to_string_lossy()).map_err(fault)?;
+                let mut settings = TlsSettings::intermediate(&tls.cert.to_string_lossy(), &tls.key.to_string_lossy())
+                    .map_err(fault)?;
                 settings.enable_h2();
                 service.add_tls_with_settings(&address.to_string(), None, settings);
             }
@@ -206,7 +206,9 @@ impl Running {
                     | ExecutionPhase::GracefulUpgradeTransferringFds
                     | ExecutionPhase::GracefulUpgradeCloseTimeout,
                 ) => self.live.counters.draining.store(true, Ordering::Relaxed),
-                Ok(ExecutionPhase::ShutdownGracePeriod | ExecutionPhase::ShutdownRuntimes | ExecutionPhase::Terminated)
+                Ok(
+                    ExecutionPhase::ShutdownGracePeriod | ExecutionPhase::ShutdownRuntimes | ExecutionPhase::Terminated,
+                )
                 | Err(RecvError::Closed) => break,
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
             }

@@ -149,7 +149,9 @@ impl Health {
         let model = self.track(model).map_or(Standing::Open, |track| track.standing(now));
         match (account, model) {
             (Standing::Away(None), _) | (_, Standing::Away(None)) => Standing::Away(None),
-            (Standing::Away(Some(a)), Standing::Away(Some(b))) => Standing::Away(Some(if a.mono >= b.mono { a } else { b })),
+            (Standing::Away(Some(a)), Standing::Away(Some(b))) => {
+                Standing::Away(Some(if a.mono >= b.mono { a } else { b }))
+            }
             (Standing::Away(until), _) | (_, Standing::Away(until)) => Standing::Away(until),
             (Standing::Testing, _) | (_, Standing::Testing) => Standing::Testing,
             (Standing::Open, Standing::Open) => Standing::Open,
@@ -701,7 +703,15 @@ mod tests {
     }
 
     fn any_class() -> impl Strategy<Value = FailureClass> {
-        prop_oneof![Just(Rate), Just(Overload), Just(MoneyGone), Just(AuthDead), Just(Fault), Just(Client), Just(NotHere)]
+        prop_oneof![
+            Just(Rate),
+            Just(Overload),
+            Just(MoneyGone),
+            Just(AuthDead),
+            Just(Fault),
+            Just(Client),
+            Just(NotHere)
+        ]
     }
 
     proptest! {

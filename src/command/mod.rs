@@ -5,7 +5,7 @@ mod check;
 // mod demo;
 mod key;
 mod log;
-// mod mock;
+mod mock;
 mod serve;
 
 use lexopt::prelude::*;
@@ -43,8 +43,8 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode, lexopt::Error> {
         Some(Value(command)) => match command.to_string_lossy().as_ref() {
             "serve" => serve::command(parser),
             "check" => check::command(parser),
-//            "demo" => demo::command(parser),
-//            "mock" => mock::command(parser),
+            //            "demo" => demo::command(parser),
+            "mock" => mock::command(parser),
             "key" => key::command(parser),
             other => Err(format!("there is no command `{other}`").into()),
         },

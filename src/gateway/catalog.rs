@@ -4,10 +4,7 @@
 //! Upstream lists are kept for a while and fetched at most once at a time; an upstream that does not answer costs its
 //! names, never the list.
 
-use super::{
-    state::Shared,
-    upstream,
-};
+use super::{state::Shared, upstream};
 use crate::{
     account::pool::Account,
     config::{Config, ModelRule},
@@ -61,7 +58,8 @@ impl Catalog {
 
     async fn list(&self, shared: &Shared, account: &Account) -> List {
         let settings = &account.settings;
-        let place = (settings.provider.name(), format!("{}{}", settings.base_url.authority(), settings.base_url.prefix));
+        let place =
+            (settings.provider.name(), format!("{}{}", settings.base_url.authority(), settings.base_url.prefix));
         let mut lists = self.lists.lock().await;
         if let Some((until, list)) = lists.get(&place)
             && Instant::now() < *until
@@ -142,10 +140,7 @@ fn names(body: &[u8]) -> Vec<String> {
     }
     let Ok(page) = serde_json::from_slice::<Page>(body) else { return Vec::new() };
     let entries = page.data.into_iter().chain(page.models);
-    entries
-        .filter_map(|entry| entry.id)
-        .map(|id| id.strip_prefix("models/").map(str::to_owned).unwrap_or(id))
-        .collect()
+    entries.filter_map(|entry| entry.id).map(|id| id.strip_prefix("models/").map(str::to_owned).unwrap_or(id)).collect()
 }
 
 #[cfg(test)]

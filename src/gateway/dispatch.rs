@@ -61,7 +61,8 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
         return Err(Rejection::new(Reason::Internal, "the route was lost on its way"));
     };
     let settings = &lease.candidate.account.settings;
-    let call = Call { endpoint, model: &lease.candidate.upstream_model, version: *version, query: request.query.as_deref() };
+    let call =
+        Call { endpoint, model: &lease.candidate.upstream_model, version: *version, query: request.query.as_deref() };
     let Some(path) = settings.provider.path(&settings.base_url, &call) else {
         return Err(Rejection::new(Reason::Internal, "the account does not offer this call"));
     };
@@ -91,7 +92,9 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<Lease, Rejection>
             Err(Unavailable::Cooling { until }) => {
                 let wait = until.map(|until| until.since(now));
                 match wait {
-                    Some(wait) if plan.tried.is_empty() && wait <= queue.cooldown && Instant::now() + wait < deadline => {
+                    Some(wait)
+                        if plan.tried.is_empty() && wait <= queue.cooldown && Instant::now() + wait < deadline =>
+                    {
                         Instant::now() + wait + Duration::from_millis(1)
                     }
                     Some(_) | None => return Err(nothing_left(exchange, wait)),

@@ -34,7 +34,11 @@ pub(super) fn check_head(headers: &HeaderMap, bounds: &Bounds) -> Result<(), Rej
 }
 
 /// Who is calling. `Ok(None)` where no users are kept.
-pub(super) fn authenticate(shared: &Shared, exchange: &Exchange, session: &Session) -> Result<Option<Caller>, Rejection> {
+pub(super) fn authenticate(
+    shared: &Shared,
+    exchange: &Exchange,
+    session: &Session,
+) -> Result<Option<Caller>, Rejection> {
     let snapshot = &exchange.snapshot;
     if snapshot.config.open {
         return Ok(None);
@@ -89,7 +93,9 @@ pub(super) async fn read_body(
         let chunk = match timeout(bounds.client_read, session.as_downstream_mut().read_request_body()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => break,
-            Ok(Err(_)) => return Err(Rejection::new(Reason::Malformed, "the request's body is incomplete or badly framed")),
+            Ok(Err(_)) => {
+                return Err(Rejection::new(Reason::Malformed, "the request's body is incomplete or badly framed"));
+            }
             Err(_) => {
                 let message = format!("the request's body stopped for {:?}", bounds.client_read);
                 return Err(Rejection::new(Reason::ClientTooSlow, message));
@@ -136,10 +142,18 @@ mod tests {
 
     #[test]
     fn the_key_is_found_in_every_place_that_clients_use() {
-        for (name, value) in
-            [("authorization", "Bearer k"), ("authorization", "bearer  k "), ("x-api-key", "k"), ("x-goog-api-key", "k"), ("api-key", "k")]
-        {
-            assert_eq!(caller_key(&headers(&[(name, value)]), None, WireFormat::OpenaiChat).as_deref(), Some("k"), "{name}");
+        for (name, value) in [
+            ("authorization", "Bearer k"),
+            ("authorization", "bearer  k "),
+            ("x-api-key", "k"),
+            ("x-goog-api-key", "k"),
+            ("api-key", "k"),
+        ] {
+            assert_eq!(
+                caller_key(&headers(&[(name, value)]), None, WireFormat::OpenaiChat).as_deref(),
+                Some("k"),
+                "{name}"
+            );
         }
         let none = HeaderMap::new();
         assert_eq!(caller_key(&none, Some("alt=sse&key=k"), WireFormat::Gemini).as_deref(), Some("k"));

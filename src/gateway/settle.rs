@@ -196,7 +196,8 @@ fn last_word(exchange: &mut Exchange) -> Result<Answer, Rejection> {
 async fn end_shown(session: &mut Session, error: &Error, exchange: &mut Exchange) {
     let status = session.response_written().map_or(0, |header| header.status.as_u16());
     exchange.status = status;
-    let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.is_stream() && r.seen().terminal);
+    let ended =
+        exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.is_stream() && r.seen().terminal);
     if is_client_gone(error) {
         if !ended {
             exchange.outcome = Outcome::ClientGone;

@@ -89,8 +89,9 @@ pub(super) fn authorise(settings: &AccountSettings, request: &mut RequestHeader)
 
 /// A header value that is never shown, neither by `Debug` nor in an HTTP/2 compression table.
 fn secret(text: &str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes()))
-        .map_err(|_| Error::explain(ErrorType::InternalError, "a credential holds characters that no header may have"))?;
+    let mut value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes())).map_err(|_| {
+        Error::explain(ErrorType::InternalError, "a credential holds characters that no header may have")
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

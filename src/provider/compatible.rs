@@ -84,14 +84,8 @@ const CHAT: &[WireFormat] = &[WireFormat::OpenaiChat];
 const CHAT_AND_RESPONSES: &[WireFormat] = &[WireFormat::OpenaiChat, WireFormat::OpenaiResponses];
 
 /// Any server that speaks Chat Completions.
-pub(super) static OPENAI_COMPATIBLE: Compatible = Compatible {
-    name: "openai-compatible",
-    aliases: &[],
-    base_url: None,
-    key_env: None,
-    formats: CHAT,
-    absent: &[],
-};
+pub(super) static OPENAI_COMPATIBLE: Compatible =
+    Compatible { name: "openai-compatible", aliases: &[], base_url: None, key_env: None, formats: CHAT, absent: &[] };
 
 /// DeepSeek.
 pub(super) static DEEPSEEK: Compatible = Compatible {

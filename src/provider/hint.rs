@@ -219,7 +219,10 @@ mod tests {
     fn the_finer_word_comes_before_the_coarser_one() {
         assert_eq!(millis(&[("retry-after-ms", "644"), ("retry-after", "1")]), Some(644));
         assert_eq!(millis(&[("retry-after-ms", "0"), ("retry-after", "1")]), Some(1_000), "a zero says nothing");
-        assert_eq!(millis(&[("retry-after", "12"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "99")]), Some(12_000));
+        assert_eq!(
+            millis(&[("retry-after", "12"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "99")]),
+            Some(12_000)
+        );
     }
 
     #[test]

@@ -360,8 +360,15 @@ fn is_overload(signs: &Signs) -> bool {
 
 /// Whether a limit is one model's: how OpenAI, Google, Azure, Groq and OpenRouter word it.
 fn names_model(signs: &Signs) -> bool {
-    const PHRASES: &[&str] =
-        &["permodel", "per_model", ", model: ", "rate limit reached for ", "your requests to ", "limit_rpm/", "upstream. please retry"];
+    const PHRASES: &[&str] = &[
+        "permodel",
+        "per_model",
+        ", model: ",
+        "rate limit reached for ",
+        "your requests to ",
+        "limit_rpm/",
+        "upstream. please retry",
+    ];
     signs.says(PHRASES) || signs.code.contains("permodel")
 }
 
@@ -492,7 +499,13 @@ mod tests {
             (400, "INVALID_ARGUMENT", "", "API key not valid. Please pass a valid API key.", AuthDead),
             (400, "invalid-argument", "", "Incorrect API key provided. You can obtain one.", AuthDead),
             (400, "", "invalid_request_error", "This organization has been disabled.", AuthDead),
-            (403, "PERMISSION_DENIED", "", "Your API key was reported as leaked. Please use another API key.", AuthDead),
+            (
+                403,
+                "PERMISSION_DENIED",
+                "",
+                "Your API key was reported as leaked. Please use another API key.",
+                AuthDead,
+            ),
             (403, "PERMISSION_DENIED", "", "Method doesn't allow unregistered callers.", AuthDead),
             (401, "", "", "No cookie auth credentials found", AuthDead),
             (401, "", "api_error", "something else", Fault),
@@ -509,7 +522,8 @@ mod tests {
 
     #[test]
     fn a_key_that_may_not_use_one_thing_is_dead_for_that_model_only() {
-        let refused = error("", "permission_error", "Your API key does not have permission to use the specified resource.");
+        let refused =
+            error("", "permission_error", "Your API key does not have permission to use the specified resource.");
         let judged = verdict(403, &[], Some(&refused));
         assert_eq!((judged.class, judged.model_only), (AuthDead, true));
     }
@@ -638,7 +652,11 @@ mod tests {
         let delay = find("retryDelay").and_then(|delay| delay.as_str()?.strip_suffix('s')?.parse().ok());
         Some(UpstreamError {
             retry_after: delay.map(Duration::from_secs_f64),
-            message: format!("{} {}", text(inner.get("message")), text(find("violations").and_then(|v| v[0].get("quotaId")))),
+            message: format!(
+                "{} {}",
+                text(inner.get("message")),
+                text(find("violations").and_then(|v| v[0].get("quotaId")))
+            ),
             ..error(&code, &text(inner.get("type").or_else(|| inner.get("status"))), "")
         })
     }
@@ -700,9 +718,11 @@ mod tests {
             *counts.entry(expected.name()).or_default() += 1;
         }
         println!("judged: {counts:?}");
-        assert!(["rate", "overload", "money_gone", "auth_dead", "fault", "not_here", "client"]
-            .iter()
-            .all(|name| counts.contains_key(name)));
+        assert!(
+            ["rate", "overload", "money_gone", "auth_dead", "fault", "not_here", "client"]
+                .iter()
+                .all(|name| counts.contains_key(name))
+        );
     }
 
     #[test]

@@ -365,8 +365,12 @@ mod tests {
     #[test]
     fn a_long_event_that_is_cut_is_no_end() {
         let image = "QUJD".repeat(50_000);
-        let whole = format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"inlineData\":{{\"data\":\"{image}\"}}}}]}},\"finishReason\":\"STOP\"}}]}}");
-        for (text, ends) in [(whole.as_str(), true), (&whole[..whole.len() - 3], true), (&whole[..whole.len() - 4], false)] {
+        let whole = format!(
+            "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"inlineData\":{{\"data\":\"{image}\"}}}}]}},\"finishReason\":\"STOP\"}}]}}"
+        );
+        for (text, ends) in
+            [(whole.as_str(), true), (&whole[..whole.len() - 3], true), (&whole[..whole.len() - 4], false)]
+        {
             let mut tap = Tap::new(WireFormat::Gemini, Shape::Sse, 1_000);
             run(&mut tap, &[text.as_bytes()]);
             assert_eq!(tap.seen.terminal, ends);

@@ -26,7 +26,8 @@ pub(crate) fn ending() -> String {
 
 /// An overload, told inside a stream.
 pub(crate) fn overloaded() -> String {
-    "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n".to_owned()
+    "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n"
+        .to_owned()
 }
 
 /// A whole answer as one text.

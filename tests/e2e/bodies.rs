@@ -67,7 +67,8 @@ async fn bodies_arrive_over_http2_upstream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_arrive_whole_after_failovers() {
     for size in SIZES {
-        let limited = whole(429, "application/json", r#"{"error":{"message":"slow down","code":"rate_limit_exceeded"}}"#);
+        let limited =
+            whole(429, "application/json", r#"{"error":{"message":"slow down","code":"rate_limit_exceeded"}}"#);
         let first = Upstream::always(limited).await;
         let second = upstream_h2::Upstream::always(upstream_h2::Answer::new(503, "text/plain", &[""; 0])).await;
         let third = Upstream::always(vec![Act::Reset]).await;

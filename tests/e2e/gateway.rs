@@ -30,7 +30,6 @@ pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-
 /// An account in YAML.
 pub(crate) fn account(name: &str, provider: &str, url: &str, more: &str) -> String {
     let key = format!("sk-upstream-{name}");

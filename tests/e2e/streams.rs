@@ -18,8 +18,10 @@ fn millis(count: u64) -> Duration {
 async fn failing_first(first: Vec<Act>, more: &str) -> (Gateway, Upstream, Upstream) {
     let bad = Upstream::always(first).await;
     let good = Upstream::always(stream(&[answer("msg_good")])).await;
-    let accounts =
-        [account("bad", "anthropic", &bad.url(), "priority: 1"), account("good", "anthropic", &good.url(), "priority: 2")];
+    let accounts = [
+        account("bad", "anthropic", &bad.url(), "priority: 1"),
+        account("good", "anthropic", &good.url(), "priority: 2"),
+    ];
     (Gateway::start(&accounts, more).await, bad, good)
 }
 
@@ -31,14 +33,23 @@ async fn whatever_fails_before_content_is_answered_whole_by_the_next_account() {
         ("the same in one piece", stream(&[start.clone() + &overloaded()])),
         ("an error event at once", stream(&[overloaded()])),
         ("preamble, then a reset", vec![stream_head(), chunk(&start), Act::Sleep(millis(30)), Act::Reset]),
-        ("preamble, then a cut chunk", vec![stream_head(), chunk(&start), Act::Send("40\r\nevent: con".into()), Act::Close]),
+        (
+            "preamble, then a cut chunk",
+            vec![stream_head(), chunk(&start), Act::Send("40\r\nevent: con".into()), Act::Close],
+        ),
         ("preamble, then a clean end", stream(&[&start])),
         ("nothing but an end", stream(&[""; 0])),
         ("an empty 200", whole(200, "application/json", "")),
         ("html with 200", whole(200, "text/html", "<html>Sign in</html>")),
-        ("a 429 with a body", whole(429, "application/json", r#"{"type":"error","error":{"type":"rate_limit_error","message":"x"}}"#)),
+        (
+            "a 429 with a body",
+            whole(429, "application/json", r#"{"type":"error","error":{"type":"rate_limit_error","message":"x"}}"#),
+        ),
         ("a 429 without a body", with_headers(429, &[("retry-after", "1")], "")),
-        ("a 529", whole(529, "application/json", r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#)),
+        (
+            "a 529",
+            whole(529, "application/json", r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#),
+        ),
         ("a 502 in html", whole(502, "text/html", "<html>Bad gateway</html>")),
         ("a closed connection", vec![Act::Close]),
         ("a reset connection", vec![Act::Reset]),

@@ -1,5 +1,12 @@
 //! The program itself, as an operator runs it: started, checked, reloaded, handed over, ended.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod program;
 
@@ -28,7 +35,8 @@ fn config(scratch: &Scratch, upstream: &str, more: &str) -> String {
 #[test]
 fn a_faulty_configuration_ends_with_code_2_and_every_fault() {
     let scratch = Scratch::new();
-    let file = scratch.write("bad.yaml", "listen: [\"127.0.0.1:1\"]\nlisen: 1\naccounts:\n  - { name: a, provider: opnai }\n");
+    let file =
+        scratch.write("bad.yaml", "listen: [\"127.0.0.1:1\"]\nlisen: 1\naccounts:\n  - { name: a, provider: opnai }\n");
     for arguments in [vec!["check", file.to_str().unwrap()], vec!["serve", "-c", file.to_str().unwrap()]] {
         let (code, output) = program::run(&arguments, &[]);
         assert_eq!(code, Some(2), "{output}");
@@ -75,11 +83,20 @@ fn a_key_works_that_key_new_printed() {
 #[test]
 fn a_hangup_reloads_and_a_faulty_file_changes_nothing() {
     let scratch = Scratch::new();
-    let file = scratch.write("c.yaml", &config(&scratch, "http://127.0.0.1:1", "models: [ { name: before, targets: [ { model: m } ] } ]\n"));
+    let file = scratch.write(
+        "c.yaml",
+        &config(&scratch, "http://127.0.0.1:1", "models: [ { name: before, targets: [ { model: m } ] } ]\n"),
+    );
     let program = Program::serve(&scratch, &file, &[]);
-    let lists = |name: &str| get(&scratch.address, "/v1/models/x", None).is_ok() && get(&scratch.address, "/v1/models", None).unwrap().1.contains(name);
+    let lists = |name: &str| {
+        get(&scratch.address, "/v1/models/x", None).is_ok()
+            && get(&scratch.address, "/v1/models", None).unwrap().1.contains(name)
+    };
     assert!(lists("before"));
-    scratch.write("c.yaml", &config(&scratch, "http://127.0.0.1:1", "models: [ { name: after, targets: [ { model: m } ] } ]\n"));
+    scratch.write(
+        "c.yaml",
+        &config(&scratch, "http://127.0.0.1:1", "models: [ { name: after, targets: [ { model: m } ] } ]\n"),
+    );
     program.signal("HUP");
     program::eventually(Duration::from_secs(5), || lists("after"));
     scratch.write("c.yaml", "accounts: nonsense\n");
@@ -111,7 +128,8 @@ fn a_hand_over_cuts_no_stream_and_refuses_no_connection() {
     let file = scratch.write("c.yaml", &config(&scratch, &upstream, ""));
     let mut old = Program::serve(&scratch, &file, &[]);
     let streaming = stream(&scratch.address);
-    let (stop, refused, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (stop, refused, served) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let knocking = {
         let (stop, refused, served, address) = (stop.clone(), refused.clone(), served.clone(), scratch.address.clone());
         thread::spawn(move || {
@@ -135,7 +153,11 @@ fn a_hand_over_cuts_no_stream_and_refuses_no_connection() {
     program::eventually(Duration::from_secs(5), || scratch.path("data/upgrade.sock").exists());
     old.signal("QUIT");
     let text = streaming.join().unwrap();
-    assert!(text.contains("message_stop") && !text.contains("event: error"), "the stream was cut: {}", &text[text.len().saturating_sub(300)..]);
+    assert!(
+        text.contains("message_stop") && !text.contains("event: error"),
+        "the stream was cut: {}",
+        &text[text.len().saturating_sub(300)..]
+    );
     assert_eq!(old.wait(Duration::from_secs(20)), Some(0), "{}", old.log());
     assert_eq!(get(&scratch.address, "/readyz", None).unwrap().0, 200, "{}", new.log());
     stop.store(true, Ordering::Relaxed);
@@ -153,11 +175,22 @@ fn the_log_has_one_line_a_request_and_never_a_key() {
     stream(&scratch.address).join().unwrap();
     program::eventually(Duration::from_secs(5), || program.log().contains("\"kind\":\"access\""));
     let log = program.log();
-    let lines: Vec<serde_json::Value> =
-        log.lines().filter(|line| line.contains("\"kind\":\"access\"")).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.contains("\"kind\":\"access\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(lines.len(), 1, "{log}");
     let line = &lines[0];
-    assert_eq!((line["status"].as_u64(), line["account"].as_str(), line["outcome"].as_str()), (Some(200), Some("only"), Some("served")), "{line}");
-    assert_eq!((line["input"].as_u64(), line["output"].as_u64(), line["finish"].as_str()), (Some(7), Some(3), Some("end_turn")), "{line}");
+    assert_eq!(
+        (line["status"].as_u64(), line["account"].as_str(), line["outcome"].as_str()),
+        (Some(200), Some("only"), Some("served")),
+        "{line}"
+    );
+    assert_eq!(
+        (line["input"].as_u64(), line["output"].as_u64(), line["finish"].as_str()),
+        (Some(7), Some(3), Some("end_turn")),
+        "{line}"
+    );
     assert!(!log.contains("sk-upstream") && !log.contains("sk-client"), "{log}");
 }
