@@ -1,48 +1,125 @@
-//! `sub2api mock`: the mock providers alone, for tests and benchmarks.
+//! `sub2api mock`: the mock providers on an address of their own.
 
 use super::help;
-use crate::mock::{self, COMMANDS, FAULTS};
+use crate::mock::{COMMANDS, FAULTS, Mock, Options};
 use lexopt::prelude::*;
-use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
+use tokio::net::TcpListener;
 
 const HELP: &str = "\
-sub2api mock [--listen ADDRESS] [--log FILE]
+sub2api mock [--listen ADDRESS]
 
-Mock providers of all kinds on one port. They are strict about what they get and answer the same thing every time.
-      --listen ADDRESS   default 127.0.0.1:9100
-      --log FILE         appends a JSON line for every request
-";
+Runs mock providers: OpenAI, Azure OpenAI, Anthropic and Gemini on one port, HTTP/1.1 and HTTP/2, no provider account needed.
+  -l, --listen ADDRESS     where (default 127.0.0.1:9100); --host and --port set its parts
+      --key KEY            accept only this key; may be repeated (default: any key that does not start with `bad`)
+      --any-model          serve models that are named like another vendor's
+      --strict-alternation Anthropic: refuse consecutive turns of one role, which the real API merges
+      --strict-messages    OpenAI chat: refuse `provider_specific_fields` in messages too
+      --strict-tools       Anthropic: refuse tool blocks in the history of a request without tools
+      --log FILE           append every finished request to this file, a line of JSON each
 
-pub(super) fn command(mut parser: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
-    let mut listen: SocketAddr = ([127, 0, 0, 1], 9100).into();
-    let mut options = mock::Options::default();
+GET /_log[?since=N&contains=TEXT]   what was received, a line of JSON each       POST /_reset   forget it
+GET /_faults                        the faults                                   GET /_health   whether it runs
+
+Models for benchmarks: bench-whole, bench-stream-50, bench-burst-50, bench-paced-50-5ms.";
+
+/// What the command line asks for.
+struct Arguments {
+    listen: SocketAddr,
+    options: Options,
+}
+
+pub(super) fn command(parser: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
+    match arguments(parser)? {
+        Some(arguments) => Ok(run(arguments)),
+        None => help(&help_text()),
+    }
+}
+
+/// The arguments, or none when help is asked for.
+fn arguments(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Error> {
+    let mut listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9100);
+    let mut options = Options::default();
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("listen") => listen = parser.value()?.parse()?,
+            Short('l') | Long("listen") => listen = parser.value()?.parse()?,
+            Long("host") => listen.set_ip(parser.value()?.parse()?),
+            Short('p') | Long("port") => listen.set_port(parser.value()?.parse()?),
+            Long("key") => options.keys.push(parser.value()?.string()?),
+            Long("any-model") => options.any_model = true,
+            Long("strict-alternation") => options.strict_alternation = true,
+            Long("strict-messages") => options.strict_messages = true,
+            Long("strict-tools") => options.strict_tools = true,
             Long("log") => options.log_file = Some(PathBuf::from(parser.value()?)),
-            Short('h') | Long("help") => return help(&long_help()),
+            Short('h') | Long("help") => return Ok(None),
             other => return Err(other.unexpected()),
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    match runtime.block_on(mock::run(listen, options)) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+    Ok(Some(Arguments { listen, options }))
+}
+
+fn run(Arguments { listen, options }: Arguments) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            let mock = Mock::start(TcpListener::bind(listen).await?, options)?;
+            println!("mock providers on {}", mock.base_url());
+            mock.wait().await
+        })
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sub2api: the mock providers cannot run on {listen}: {error}");
-            Ok(ExitCode::FAILURE)
+            eprintln!("sub2api: mock on {listen}: {error}");
+            ExitCode::FAILURE
         }
     }
 }
 
-fn long_help() -> String {
-    let mut text = format!("{HELP}\nCommands in the last prompt:\n");
+/// The help, with what can be asked for in a prompt.
+fn help_text() -> String {
+    let mut text = HELP.to_owned();
+    text.push_str("\n\nThe last user text decides the answer:\n");
     for (command, answer) in COMMANDS {
-        let _ = writeln!(text, "  {command:<28} {answer}");
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "  {command:<44} {answer}");
     }
-    text.push_str("\nFaults, as fault-NAME[-ARGUMENT][xTIMES] in the model, the key or the last prompt:\n");
+    text.push_str(
+        "\nFaults: fault-<name>[-<arg>][x<times>] in the model, the key or the last user text ([[fault-429x2]]):\n",
+    );
     for fault in FAULTS {
-        let _ = writeln!(text, "  {:<14} {}", fault.name, fault.about);
+        let _ = writeln!(text, "  {:<12} {}", fault.name, fault.about);
     }
+    text.truncate(text.trim_end().len());
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments_given: &[&str]) -> Result<Option<Arguments>, lexopt::Error> {
+        arguments(lexopt::Parser::from_args(arguments_given))
+    }
+
+    #[test]
+    fn the_address_can_be_given_whole_or_in_parts() {
+        let address = |given: &[&str]| parse(given).unwrap().unwrap().listen.to_string();
+        assert_eq!(address(&[]), "127.0.0.1:9100");
+        assert_eq!(address(&["--listen", "[::1]:7"]), "[::1]:7");
+        assert_eq!(address(&["--host=0.0.0.0", "--port", "8"]), "0.0.0.0:8");
+        assert!(parse(&["--listen", "nowhere"]).is_err() && parse(&["--threads"]).is_err());
+    }
+
+    #[test]
+    fn keys_can_be_repeated_and_the_help_names_every_fault() {
+        assert_eq!(parse(&["--key", "a", "--key", "b"]).unwrap().unwrap().options.keys, ["a", "b"]);
+        let text = help_text();
+        assert!(FAULTS.iter().all(|fault| text.contains(fault.about)), "{text}");
+    }
 }

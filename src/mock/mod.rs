@@ -40,7 +40,7 @@ pub use log::{Entry, Outcome, Usage};
 pub use reply::{Framing, Head, Reply, Step};
 pub use request::Protocol;
 pub use script::{Matching, Play};
-pub use server::{Mock, MockHandle, run};
+pub use server::{Mock, MockHandle};
 
 use std::path::PathBuf;
 

@@ -48,15 +48,6 @@ impl Mock {
     }
 }
 
-/// Serves on this address until the future is dropped.
-///
-/// # Errors
-/// The address cannot be listened on, or the log file cannot be opened.
-pub async fn run(address: SocketAddr, options: Options) -> io::Result<()> {
-    let mut handle = Mock::start(TcpListener::bind(address).await?, options)?;
-    (&mut handle.task).await.map_err(io::Error::other)
-}
-
 /// A running mock. Dropping it ends it and all its connections.
 #[derive(Debug)]
 pub struct MockHandle {
@@ -72,6 +63,14 @@ impl Drop for MockHandle {
 }
 
 impl MockHandle {
+    /// Waits for its end, which comes only if it fails.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub async fn wait(mut self) -> io::Result<()> {
+        (&mut self.task).await.map_err(io::Error::other)
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
