@@ -32,7 +32,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -174,7 +174,7 @@ impl Running {
     /// Waits until the listeners accept.
     pub fn wait_ready(&self) -> bool {
         let addresses = self.live.snapshot().config.listen.clone();
-        let give_up = Instant::from(Clock::System.now().mono) + Duration::from_secs(20);
+        let give_up = Clock::System.now().mono + Duration::from_secs(20);
         while Clock::System.now().mono < give_up {
             if addresses.iter().all(|address| std::net::TcpStream::connect(address).is_ok()) {
                 return true;

@@ -31,11 +31,13 @@ const MOST_BYTES: usize = 8 << 20;
 const MOST_LISTS: usize = 1024;
 
 type List = Arc<[String]>;
+/// A provider's name and base URL.
+type Place = (&'static str, String);
 
 /// The lists fetched so far, by provider and base URL.
 #[derive(Default)]
 pub(super) struct Catalog {
-    lists: Mutex<HashMap<(&'static str, String), (Instant, List)>>,
+    lists: Mutex<HashMap<Place, (Instant, List)>>,
 }
 
 impl Catalog {

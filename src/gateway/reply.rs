@@ -184,10 +184,10 @@ impl Reply {
         }
         self.ended_at_boundary = Some(self.tap.at_boundary());
         let tail = self.tap.finish();
-        if !self.committed {
-            if let Some(step) = self.judge_before_content(now) {
-                return step;
-            }
+        if !self.committed
+            && let Some(step) = self.judge_before_content(now)
+        {
+            return step;
         }
         if self.tap.seen.terminal {
             self.committed = true;

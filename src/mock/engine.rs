@@ -321,14 +321,14 @@ impl Engine {
         let fault = forced.or_else(|| self.counts.choose([model, case.key, prompt]));
         self.note(case, &work, fault);
         let mut delay = Duration::ZERO;
-        if let Some(Fault { info, argument }) = fault {
-            if let Effect::Instead(instead) = info.effect {
-                let setting = self.setting(case.request, Some(case.route), case.request_id);
-                if let Some(reply) = setting.fault(instead, argument) {
-                    return reply;
-                }
-                delay = Duration::from_secs(argument.unwrap_or(3));
+        if let Some(Fault { info, argument }) = fault
+            && let Effect::Instead(instead) = info.effect
+        {
+            let setting = self.setting(case.request, Some(case.route), case.request_id);
+            if let Some(reply) = setting.fault(instead, argument) {
+                return reply;
             }
+            delay = Duration::from_secs(argument.unwrap_or(3));
         }
         let envelope = Envelope {
             dialect: case.route.dialect,

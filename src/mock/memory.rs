@@ -48,10 +48,10 @@ impl Memory {
             return;
         }
         shelf.order.push_back(name);
-        if shelf.order.len() > MAX_RESPONSES {
-            if let Some(oldest) = shelf.order.pop_front() {
-                shelf.responses.remove(&oldest);
-            }
+        if shelf.order.len() > MAX_RESPONSES
+            && let Some(oldest) = shelf.order.pop_front()
+        {
+            shelf.responses.remove(&oldest);
         }
     }
 

@@ -243,10 +243,8 @@ mod tests {
         let mut stream = TcpStream::connect(mock.address()).await.unwrap();
         let body = r#"{"model":"gpt-4.1","messages":[{"role":"user","content":"hi"}]}"#;
         let (first, second) = body.split_at(20);
-        let chunked = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: m\r\nauthorization: Bearer sk\r\ncontent-type: application/json\r\n\
-             transfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n"
-        );
+        let chunked = "POST /v1/chat/completions HTTP/1.1\r\nhost: m\r\nauthorization: Bearer sk\r\ncontent-type: application/json\r\n\
+             transfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n";
         stream.write_all(chunked.as_bytes()).await.unwrap();
         let mut buffer = vec![0; 4096];
         let size = stream.read(&mut buffer).await.unwrap();
