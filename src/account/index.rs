@@ -165,9 +165,12 @@ struct Memory {
     old: Generation,
 }
 
+/// What is known of one model name, call by call.
+type Answers = Vec<(Endpoint, Arc<[Candidate]>)>;
+
 #[derive(Debug, Default)]
 struct Generation {
-    answers: HashMap<Box<str>, Vec<(Endpoint, Arc<[Candidate]>)>>,
+    answers: HashMap<Box<str>, Answers>,
     candidates: usize,
 }
 
