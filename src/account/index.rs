@@ -165,7 +165,7 @@ struct Memory {
     old: Generation,
 }
 
-/// The candidates of one model, by call.
+/// What is known of one model name, call by call.
 type Answers = Vec<(Endpoint, Arc<[Candidate]>)>;
 
 #[derive(Debug, Default)]

@@ -140,6 +140,27 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_table_says_what_the_rows_say() {
+        let page = include_str!("../../docs/accounts.md");
+        let shown = |format: &WireFormat| match format {
+            WireFormat::OpenaiChat => "Chat Completions",
+            WireFormat::OpenaiResponses => "Responses",
+            WireFormat::Anthropic => "Messages",
+            WireFormat::Gemini => "Gemini",
+        };
+        for provider in PROVIDERS {
+            let beginning = format!("| `{}`", provider.name());
+            let row = page.lines().find(|line| line.starts_with(&beginning)).unwrap_or_else(|| panic!("{beginning}"));
+            for said in provider.aliases().iter().copied().chain(provider.default_base_url()).chain(provider.key_env())
+            {
+                assert!(row.contains(&format!("`{said}`")), "{row}: {said}");
+            }
+            let formats = provider.formats().iter().map(shown).collect::<Vec<_>>().join(", ");
+            assert!(row.contains(&format!("| {formats} |")), "{row}: {formats}");
+        }
+    }
+
+    #[test]
     fn every_default_base_url_is_one_that_the_provider_reads_and_keeps() {
         for provider in PROVIDERS {
             let Some(text) = provider.default_base_url() else { continue };
