@@ -72,7 +72,6 @@ wait_for() {
 # Ends what was started: stop PID …
 stop() {
     local pid
-    for pid in "$@"; do kill "$pid" 2>/dev/null; done
-    for pid in "$@"; do wait "$pid" 2>/dev/null; done
-    return 0
+    for pid in "$@"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "$@"; do wait "$pid" 2>/dev/null || true; done
 }
