@@ -1,5 +1,6 @@
 //! The whole gateway in this process, on loopback, against upstreams of which the tests decide every byte.
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -1,5 +1,6 @@
 //! The program itself, as an operator runs it: started, checked, reloaded, handed over, ended.
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
