@@ -119,7 +119,8 @@ fn busy(message: &str) -> Rejection {
 
 /// What the client is told when no account is left to try.
 pub(super) fn nothing_left(exchange: &Exchange, wait: Option<Duration>) -> Rejection {
-    let told = exchange.failures.iter().filter_map(|f| f.verdict.retry_after).min();
+    let told_max = exchange.snapshot.config.cooldown.told_max;
+    let told = exchange.failures.iter().filter_map(|f| f.verdict.retry_after).min().map(|told| told.min(told_max));
     let wait = wait.or(told);
     let Some(failure) = exchange.worst() else {
         let message = "no account can serve this model now: all are cooling down or switched off";

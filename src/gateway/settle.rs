@@ -119,7 +119,10 @@ pub(super) fn attempt_failed(
     let verdict = Verdict::fault(error.etype().as_str());
     if shown {
         let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);
-        if !ended && kind != TOTAL_WRITE_TIMEOUT {
+        if kind == TOTAL_TIMEOUT || kind == TOTAL_WRITE_TIMEOUT {
+            // Our own patience ended; the account did nothing wrong.
+            exchange.outcome = Outcome::Broken;
+        } else if !ended {
             broke_off(shared, exchange, verdict);
         }
         error.set_retry(false);
@@ -152,12 +155,7 @@ fn decide_at_end(shared: &Shared, exchange: &mut Exchange) -> bool {
 }
 
 /// Pingora gives up: writes what the client is still owed.
-pub(super) async fn fail(
-    shared: &Shared,
-    session: &mut Session,
-    error: &Error,
-    exchange: &mut Exchange,
-) -> FailToProxy {
+pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
     if let Some(link) = exchange.link.clone() {
         downstream::uninstall(session, &link);
     }
@@ -175,7 +173,6 @@ pub(super) async fn fail(
             exchange.outcome = Outcome::ClientGone;
         }
     }
-    let _ = shared;
     FailToProxy { error_code: exchange.status, can_reuse_downstream: false }
 }
 
