@@ -2,7 +2,11 @@
 //!
 //! Never a body, never a key. Text that a client chose is escaped, so that it cannot forge a line.
 
-use crate::{clock::Clock, provider::verdict::Verdict, wire::Usage};
+use crate::{
+    clock::Clock,
+    provider::verdict::Verdict,
+    wire::{Usage, WireFormat, loss::Losses},
+};
 use serde::Serialize;
 use std::{
     fmt::Write as _,
@@ -221,6 +225,13 @@ pub fn attempt_failed(request: &str, account: &str, verdict: &Verdict) {
         );
     } else {
         DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes a debug line about what a translation could not carry.
+pub fn lost(request: &str, (from, to): (WireFormat, WireFormat), losses: &Losses) {
+    if let Some(fields) = losses.header() {
+        log::debug!("translation request={request} from={} to={} loss={fields:?}", from.name(), to.name());
     }
 }
 

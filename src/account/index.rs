@@ -8,7 +8,7 @@ use super::pool::{Account, Candidate, Demand};
 use crate::{
     config::{Config, ModelAlias, ModelRule},
     provider::Call,
-    wire::Endpoint,
+    wire::{Endpoint, translate::choose_lane},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -132,15 +132,16 @@ impl Index {
         for account in self.serving(model).into_iter().filter_map(|at| accounts.get(at)) {
             let settings = &account.settings;
             let Some(upstream) = Config::upstream_name(settings, model) else { continue };
-            let call = Call { endpoint, model: upstream, version: None, query: None };
-            let is_offered = settings.formats.contains(&endpoint.format())
-                && settings.provider.path(&settings.base_url, &call).is_some();
+            let Some(format) = choose_lane(endpoint.format(), &settings.formats) else { continue };
+            let Some(there) = endpoint.in_format(format, false) else { continue };
+            let call = Call { endpoint: &there, model: upstream, version: None, query: None };
+            let is_offered = settings.provider.path(&settings.base_url, &call).is_some();
             if only.is_some_and(|name| name != settings.name) || !is_offered {
                 continue;
             }
             let upstream_model = if upstream == model { own_name.clone() } else { upstream.into() };
             let is_counting = endpoint.is_counting();
-            found.push(Candidate { account: account.clone(), upstream_model, target, is_counting });
+            found.push(Candidate { account: account.clone(), upstream_model, format, target, is_counting });
         }
     }
 

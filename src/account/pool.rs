@@ -16,7 +16,7 @@ use crate::{
     config::{AccountSettings, Config, Cooldown, ModelAlias},
     limit::inflight::InFlight,
     provider::verdict::Verdict,
-    wire::Endpoint,
+    wire::{Endpoint, WireFormat},
 };
 use std::{
     collections::HashMap,
@@ -95,6 +95,8 @@ pub struct Candidate {
     pub account: Arc<Account>,
     /// The upstream's name for the model.
     pub upstream_model: Arc<str>,
+    /// The wire format that the account is spoken to in: the caller's own where it can be.
+    pub format: WireFormat,
     /// 0 for the alias' first target, 1 for its second, …; all of one are tried before the next.
     pub target: u32,
     /// Whether the call only counts tokens, so that its outcome says nothing about the account.

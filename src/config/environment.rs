@@ -79,6 +79,7 @@ pub(super) fn config(surroundings: &Surroundings<'_>) -> Result<Loaded, Faults> 
         queue: Default::default(),
         headers: Default::default(),
         server,
+        translation: Default::default(),
         log: Default::default(),
     };
     Ok(Loaded { config, warnings })

@@ -33,7 +33,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-pub use tuning::{Bounds, Cooldown, Failover, LogSettings, Queue, ServerSettings, Streams, Timeouts};
+pub use tuning::{Bounds, Cooldown, Failover, LogSettings, Queue, ServerSettings, Streams, Timeouts, Translation};
 
 /// The largest configuration file that is read.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -71,6 +71,8 @@ pub struct Config {
     pub queue: Queue,
     /// Header allow-lists.
     pub headers: HeaderRules,
+    /// What to do about fields that a translation cannot carry.
+    pub translation: Translation,
     /// Process-wide settings.
     pub server: ServerSettings,
     /// The log.

@@ -2,7 +2,10 @@
 //!
 //! Valid by construction: names are unique, patterns are split, secrets are resolved.
 
-use super::{secret::Secret, tuning::Timeouts};
+use super::{
+    secret::Secret,
+    tuning::{Timeouts, Translation},
+};
 use crate::{
     provider::{BaseUrl, Provider},
     wire::WireFormat,
@@ -167,6 +170,8 @@ pub struct UserSettings {
     pub limits: Limits,
     /// Budgets.
     pub budgets: Vec<Quota>,
+    /// What to do about fields that a translation cannot carry.
+    pub translation: Translation,
     /// Whether the user is switched off.
     pub disabled: bool,
     /// When the user's keys end, as milliseconds since 1970.

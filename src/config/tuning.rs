@@ -151,6 +151,16 @@ impl Default for Queue {
     }
 }
 
+/// What to do about fields of a request that the serving account's wire format cannot say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Translation {
+    /// Leave them out, and name them in the reply's `x-sub2api-loss` header.
+    #[default]
+    Lossy,
+    /// Refuse the request with 400.
+    Strict,
+}
+
 /// Process-wide settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {

@@ -5,21 +5,28 @@
 
 use super::{
     bounds::WaitPermit,
-    exchange::{Attempt, Exchange, Plan},
+    exchange::{Attempt, Exchange, Plan, Request},
     internal,
+    lane::Translation,
     route::{Route, Target},
     state::Shared,
 };
 use crate::{
     account::{
         Lease,
-        pool::{Demand, Unavailable},
+        pool::{Candidate, Demand, Unavailable},
     },
     clock::Moment,
     error::{Reason, Rejection},
     provider::{Call, verdict::FailureClass},
-    wire::{Endpoint, envelope},
+    telemetry,
+    wire::{
+        Endpoint, envelope,
+        tap::Shape,
+        translate::{Options, translate_request},
+    },
 };
+use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -50,30 +57,97 @@ fn unknown_model(exchange: &Exchange, model: &str, endpoint: &Endpoint) -> Rejec
 pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(), Rejection> {
     exchange.attempt = None;
     let failover = exchange.snapshot.config.failover;
-    let late = exchange.attempts > 0 && exchange.age(shared.live.clock.now()) >= failover.within;
-    if exchange.attempts >= failover.attempts || late {
-        return Err(nothing_left(exchange, None));
+    loop {
+        let late = exchange.attempts > 0 && exchange.age(shared.live.clock.now()) >= failover.within;
+        if exchange.attempts >= failover.attempts || late {
+            return Err(nothing_left(exchange, None));
+        }
+        let lease = lease(shared, exchange).await?;
+        if let Some(plan) = &mut exchange.plan {
+            plan.tried.push(lease.index);
+        }
+        match attempt(shared, exchange, lease) {
+            Ok(attempt) => {
+                exchange.attempts += 1;
+                exchange.last_account = Some(attempt.lease.candidate.account.clone());
+                exchange.attempt = Some(attempt);
+                return Ok(());
+            }
+            // This account's format has no words for the request; another account may speak one that has.
+            Err(Unsayable::Here(refused)) => exchange.refused = Some(refused),
+            Err(Unsayable::Anywhere(rejection)) => return Err(rejection),
+        }
     }
-    let lease = lease(shared, exchange).await?;
-    let Some((request, plan)) = exchange.request.as_ref().zip(exchange.plan.as_mut()) else {
-        return Err(internal("the request was lost on its way"));
+}
+
+/// Why an attempt cannot be made.
+enum Unsayable {
+    /// The request cannot be said in this account's wire format.
+    Here(Rejection),
+    /// It cannot be made at all.
+    Anywhere(Rejection),
+}
+
+/// The attempt at one account: the request in the account's wire format, and where it goes.
+fn attempt(shared: &Shared, exchange: &Exchange, lease: Lease) -> Result<Attempt, Unsayable> {
+    let lost = |what: &str| Unsayable::Anywhere(internal(what));
+    let Some(request) = &exchange.request else { return Err(lost("the request was lost on its way")) };
+    let Some(Route { target: Target::Call(asked), version, .. }) = &exchange.route else {
+        return Err(lost("the route was lost on its way"));
     };
-    plan.tried.push(lease.index);
-    let Some(Route { target: Target::Call(endpoint), version, .. }) = &exchange.route else {
-        return Err(internal("the route was lost on its way"));
+    let candidate = &lease.candidate;
+    let settings = &candidate.account.settings;
+    let Some(endpoint) = asked.in_format(candidate.format, request.stream) else {
+        return Err(lost("the account does not offer this call"));
     };
-    let settings = &lease.candidate.account.settings;
-    let call =
-        Call { endpoint, model: &lease.candidate.upstream_model, version: *version, query: request.query.as_deref() };
+    let (body, translation) = if candidate.format == asked.format() {
+        (envelope::splice(&request.body, &request.envelope, &candidate.upstream_model), None)
+    } else {
+        translate(shared, exchange, (candidate, asked), request).map_err(Unsayable::Here)?
+    };
+    let own = translation.is_none();
+    let query = if own { request.query.as_deref() } else { gemini_query(&endpoint) };
+    let version = version.filter(|_| own);
+    let call = Call { endpoint: &endpoint, model: &candidate.upstream_model, version, query };
     let Some(path) = settings.provider.path(&settings.base_url, &call) else {
-        return Err(internal("the account does not offer this call"));
+        return Err(lost("the account does not offer this call"));
     };
-    let body = envelope::splice(&request.body, &request.envelope, &lease.candidate.upstream_model);
-    exchange.attempts += 1;
-    exchange.last_account = Some(lease.candidate.account.clone());
-    exchange.attempt =
-        Some(Attempt { lease, body, path, reply: None, reported: false, connects_failed: 0, again: true, stale: 0 });
-    Ok(())
+    let (reply, reported, connects_failed, again, stale) = (None, false, 0, true, 0);
+    Ok(Attempt { lease, body, path, endpoint, translation, reply, reported, connects_failed, again, stale })
+}
+
+/// The query that a translated stream needs at a Gemini account.
+fn gemini_query(endpoint: &Endpoint) -> Option<&'static str> {
+    matches!(endpoint, Endpoint::StreamGenerateContent { .. }).then_some("alt=sse")
+}
+
+/// The request in the account's wire format.
+fn translate(
+    shared: &Shared,
+    exchange: &Exchange,
+    (candidate, asked): (&Candidate, &Endpoint),
+    request: &Request,
+) -> Result<(Bytes, Option<Translation>), Rejection> {
+    let options = Options {
+        model: &candidate.upstream_model,
+        stream: Some(request.stream),
+        strict: exchange.strict,
+        max_tokens: None,
+        compatible: candidate.account.settings.provider.imitates(),
+        request_id: &exchange.id,
+        now: shared.live.clock.now().unix_millis() / 1000,
+    };
+    let translated = translate_request(asked.format(), candidate.format, &request.body, &options)
+        .map_err(|refusal| Rejection { param: refusal.param, ..Rejection::new(Reason::Malformed, refusal.message) })?;
+    let shape = match asked {
+        Endpoint::StreamGenerateContent { sse: false } => Shape::JsonArray,
+        _ if request.stream => Shape::Sse,
+        _ => Shape::Json,
+    };
+    telemetry::lost(&exchange.id, (asked.format(), candidate.format), &translated.losses);
+    let formats = (candidate.format, asked.format());
+    let translation = Translation::new(formats, shape, translated.losses, translated.context);
+    Ok((translated.body.into(), Some(translation)))
 }
 
 /// A lease of the best account left; waits its turn where all are busy, or where the first one is back soon.
@@ -122,6 +196,9 @@ pub(super) fn nothing_left(exchange: &Exchange, wait: Option<Duration>) -> Rejec
     let told_max = exchange.snapshot.config.cooldown.told_max;
     let told = exchange.failures.iter().filter_map(|f| f.verdict.retry_after).min().map(|told| told.min(told_max));
     let wait = wait.or(told);
+    if let Some(refused) = exchange.refused.clone().filter(|_| exchange.failures.is_empty()) {
+        return refused;
+    }
     let Some(failure) = exchange.worst() else {
         let message = "no account can serve this model now: all are cooling down or switched off";
         return Rejection::new(Reason::Unavailable, message).after(wait);

@@ -66,7 +66,15 @@ struct Word {
     answering: bool,
     ping: Option<&'static [u8]>,
     boundary: bool,
+    amendment: Option<(&'static str, String)>,
     deadlines: Deadlines,
+}
+
+impl Word {
+    fn new(attempt: u32, deadlines: Deadlines) -> Word {
+        let (commit, answering, ping, boundary, amendment) = (false, false, None, true, None);
+        Word { attempt, commit, answering, ping, boundary, amendment, deadlines }
+    }
 }
 
 /// The line between the filters, which are synchronous, and the adapter, which writes.
@@ -84,12 +92,17 @@ impl Link {
     pub(super) fn begin_attempt(&self, deadlines: Deadlines) {
         let mut word = lock(&self.word);
         let attempt = word.attempt.wrapping_add(1);
-        *word = Word { attempt, commit: false, answering: false, ping: None, boundary: true, deadlines };
+        *word = Word::new(attempt, deadlines);
     }
 
     /// The answer may go out.
     pub(super) fn commit(&self) {
         lock(&self.word).commit = true;
+    }
+
+    /// Sets a header of the held answer.
+    pub(super) fn amend(&self, name: &'static str, value: String) {
+        lock(&self.word).amendment = Some((name, value));
     }
 
     /// The answer has begun to arrive: from now on silence is measured, not the wait for it.
@@ -107,8 +120,7 @@ impl Link {
 
 /// Puts the adapter between Pingora and the client. `body` is offered to every attempt.
 pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) -> Arc<Link> {
-    let word = Word { attempt: 0, commit: false, answering: false, ping: None, boundary: true, deadlines };
-    let link = Arc::new(Link { word: Mutex::new(word), back: Mutex::new(None) });
+    let link = Arc::new(Link { word: Mutex::new(Word::new(0, deadlines)), back: Mutex::new(None) });
     let slot = session.as_downstream_mut();
     slot.set_proxy_tasks_enabled(true);
     let inner = mem::replace(slot, ServerSession::new_custom(Box::new(())));
@@ -223,9 +235,9 @@ impl Adapter {
         tasks.retain(|t| !matches!(t, HttpTask::Header(h, _) if h.status.is_informational()));
         let ended = tasks.iter().any(HttpTask::is_end);
         self.held_bytes += tasks.iter().map(task_bytes).sum::<usize>();
-        let (commit, hold_bytes) = {
-            let word = lock(&self.link.word);
-            (word.commit, word.deadlines.hold_bytes)
+        let (commit, hold_bytes, amendment) = {
+            let mut word = lock(&self.link.word);
+            (word.commit, word.deadlines.hold_bytes, word.amendment.take())
         };
         if !commit && ended {
             self.held.clear();
@@ -236,11 +248,11 @@ impl Adapter {
             return Ok(None);
         }
         self.committed = true;
-        if self.held.is_empty() {
-            return Ok(Some(tasks));
-        }
         let mut all = mem::take(&mut self.held);
         all.append(&mut tasks);
+        if let (Some((name, value)), Some(HttpTask::Header(header, _))) = (amendment, all.first_mut()) {
+            header.insert_header(name, value)?;
+        }
         Ok(Some(all))
     }
 

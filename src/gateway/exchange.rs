@@ -6,6 +6,7 @@
 use super::{
     bounds::{BodyPermit, RequestPermit},
     downstream::Link,
+    lane::Translation,
     reply::Reply,
     route::{Route, Target},
     state::Shared,
@@ -61,8 +62,12 @@ pub struct Exchange {
     pub(super) first_content: Option<Duration>,
     /// The place among the requests at the same time.
     pub(super) permit: Option<RequestPermit>,
+    /// Whether nothing may be lost in translation.
+    pub(super) strict: bool,
     /// Our own refusal, to be written when Pingora gives up.
     pub(super) rejection: Option<Rejection>,
+    /// Why the request cannot be said in an account's wire format; told where no other account can take it.
+    pub(super) refused: Option<Rejection>,
     /// The upstream's answer, to be written when Pingora gives up.
     pub(super) answer: Option<Answer>,
 }
@@ -125,6 +130,10 @@ pub(super) struct Attempt {
     pub body: Bytes,
     /// Path and query at the provider.
     pub path: String,
+    /// The call in the account's wire format.
+    pub endpoint: Endpoint,
+    /// The translation, where that is not the caller's.
+    pub translation: Option<Translation>,
     /// The answer, once its header has come.
     pub reply: Option<Reply>,
     /// Whether the account has been told how it went.
@@ -158,6 +167,16 @@ pub(super) struct Answer {
     pub body: Bytes,
 }
 
+impl Attempt {
+    /// An upstream's answer as the caller's format says it.
+    pub(super) fn in_client_format(&self, answer: Answer, request_id: &str) -> Answer {
+        match &self.translation {
+            Some(translation) => translation.answer(&answer, request_id),
+            None => answer,
+        }
+    }
+}
+
 impl Exchange {
     /// A request that has just come.
     pub(super) fn new(shared: &Shared) -> Exchange {
@@ -179,7 +198,9 @@ impl Exchange {
             outcome: Outcome::default(),
             first_content: None,
             permit: None,
+            strict: false,
             rejection: None,
+            refused: None,
             answer: None,
         }
     }

@@ -10,6 +10,7 @@ use super::{
     state::Shared,
 };
 use crate::{
+    config::Translation,
     error::{Reason, Rejection},
     wire::{Endpoint, WireFormat, envelope},
 };
@@ -58,12 +59,20 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
         give(session, exchange, &answer).await.map_err(|_| settle::gone())?;
         return Ok(true);
     };
+    exchange.strict = is_strict(session, exchange);
     take_request(shared, session, exchange, &endpoint).await?;
     dispatch::plan(exchange, &endpoint)?;
     lease_or_leave(shared, session, exchange).await?;
     let body = exchange.attempt.as_ref().map(|attempt| attempt.body.clone()).unwrap_or_default();
     exchange.link = Some(downstream::install(session, body, relay::deadlines(exchange)));
     Ok(false)
+}
+
+/// Whether the configuration, the user or the request itself forbids any loss in translation.
+fn is_strict(session: &Session, exchange: &Exchange) -> bool {
+    let user = exchange.caller.as_ref().map(|caller| caller.user.translation);
+    let asked = session.get_header("x-sub2api-translation").is_some_and(|value| value.as_bytes() == b"strict");
+    asked || [Some(exchange.snapshot.config.translation), user].contains(&Some(Translation::Strict))
 }
 
 /// Waits for the first lease; a client that goes away meanwhile gives up its place.

@@ -9,6 +9,7 @@ mod dispatch;
 mod downstream;
 mod exchange;
 mod ingress;
+mod lane;
 mod local;
 mod relay;
 mod reply;

@@ -2,9 +2,9 @@
 
 use super::{
     dispatch,
-    downstream::Deadlines,
-    exchange::{Exchange, Failure},
-    reply::{Failed, Holding, Reply, Step},
+    downstream::{Deadlines, Link},
+    exchange::{Answer, Attempt, Exchange, Failure},
+    reply::{Failed, Holding, Reply, Step, join},
     settle,
     state::Shared,
     upstream,
@@ -13,6 +13,7 @@ use crate::{
     config::HeaderRules,
     error::{Reason, Rejection},
     provider::verdict::Verdict,
+    wire::{WireFormat, tap::Shape},
 };
 use bytes::Bytes;
 use http::header;
@@ -24,6 +25,10 @@ use tokio::time::Instant;
 pub(super) const FAILED_OVER: ErrorType = ErrorType::Custom("AttemptFailed");
 /// An answer broke off inside an event that had to pass in pieces.
 pub(super) const BROKEN: ErrorType = ErrorType::Custom("BrokenInsideEvent");
+/// Names what a translation could not carry.
+const LOSS_HEADER: &str = "x-sub2api-loss";
+/// An upstream's answer about the request, put into the caller's format; it is in the exchange.
+pub(super) const ANSWERED: ErrorType = ErrorType::Custom("Answered");
 /// No attempt is left; the refusal is in the exchange.
 pub(super) const NOTHING_LEFT: ErrorType = ErrorType::Custom("NothingLeft");
 
@@ -73,21 +78,27 @@ pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Re
         return Ok(());
     }
     let shown = visible(header, exchange)?;
-    let Some(endpoint) = exchange.endpoint() else { return Ok(()) };
+    let Some(attempt) = &mut exchange.attempt else { return Ok(()) };
     let streams = &exchange.snapshot.config.streams;
     let holding = Holding {
         event_bytes: streams.event_bytes,
-        whole_bytes: streams.whole_hold_bytes,
+        // A translated reply is made when all of it has come, so that there is nothing to show before.
+        whole_bytes: if attempt.translation.is_some() { usize::MAX } else { streams.whole_hold_bytes },
         preamble_bytes: streams.hold_bytes,
     };
-    let reply = Reply::new(endpoint, std::mem::replace(header, shown), holding);
+    let reply = Reply::new(&attempt.endpoint, std::mem::replace(header, shown), holding);
+    if let Some(translation) = &attempt.translation {
+        header.remove_header(&header::CONTENT_LENGTH);
+        header.insert_header(header::CONTENT_TYPE, translation.content_type())?;
+        if let Some(losses) = translation.losses.header() {
+            header.insert_header(LOSS_HEADER, losses)?;
+        }
+    }
     if reply.is_stream() {
         // Its length may change: an error event may have to be added.
         header.remove_header(&header::CONTENT_LENGTH);
     }
-    if let Some(attempt) = &mut exchange.attempt {
-        attempt.reply = Some(reply);
-    }
+    attempt.reply = Some(reply);
     Ok(())
 }
 
@@ -107,23 +118,21 @@ fn visible(header: &ResponseHeader, exchange: &Exchange) -> Result<ResponseHeade
 
 /// Takes a piece of an answer's body, and leaves in its place what may go on.
 pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
-    let Some(reply) = exchange.attempt.as_mut().and_then(|attempt| attempt.reply.as_mut()) else { return Ok(()) };
-    let (was_committed, was_answering) = (reply.committed, reply.answering);
+    let Some(attempt) = exchange.attempt.as_mut() else { return Ok(()) };
+    let Some(reply) = attempt.reply.as_mut() else { return Ok(()) };
+    let before = (reply.committed, reply.answering);
     let step = reply.take(body, end, shared.live.clock.now());
-    let (committed, answering) = (reply.committed, reply.answering);
-    if let Some(link) = &exchange.link {
-        if answering && !was_answering {
-            link.answering();
-        }
-        if committed && !was_committed {
-            link.commit();
-        }
-        if committed && reply.is_stream() {
-            let ping = exchange.format.behaviour().ping(reply.shape());
-            link.pingable(Some(ping).filter(|ping| !ping.is_empty()), reply.at_boundary());
-        }
+    if reply.is_error() && reply.committed && attempt.translation.is_some() {
+        let answer = Answer { status: reply.status, content_type: None, body: body.take().unwrap_or_default() };
+        exchange.answer = Some(attempt.in_client_format(answer, &exchange.id));
+        return Error::e_explain(ANSWERED, "the provider's answer is given in the caller's format");
     }
-    if committed && !was_committed {
+    let is_first = reply.committed && !before.0;
+    translate(attempt, body, end && matches!(step, Step::Go));
+    if let Some(link) = &exchange.link {
+        tell(link, attempt, before, exchange.format);
+    }
+    if is_first {
         settle::answered(shared, exchange);
     }
     match step {
@@ -139,33 +148,85 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     }
 }
 
+/// In the translate lane: puts the client's bytes in place of the upstream's.
+fn translate(attempt: &mut Attempt, body: &mut Option<Bytes>, end: bool) {
+    let (Some(reply), Some(translation)) = (&attempt.reply, &mut attempt.translation) else { return };
+    if reply.is_error() {
+        return;
+    }
+    let mut out = body.take().map(|bytes| translation.feed(&bytes, reply.shape())).unwrap_or_default();
+    if end {
+        out = join(out, translation.finish(reply.shape()));
+    }
+    *body = Some(out).filter(|out| !out.is_empty() || end);
+}
+
+/// Tells the adapter how far the answer has come.
+fn tell(link: &Link, attempt: &Attempt, (was_committed, was_answering): (bool, bool), client: WireFormat) {
+    let Some(reply) = &attempt.reply else { return };
+    if reply.answering && !was_answering {
+        link.answering();
+    }
+    if reply.committed && !was_committed {
+        if let Some(losses) = attempt.translation.as_ref().and_then(|t| t.all_losses().header()) {
+            link.amend(LOSS_HEADER, losses);
+        }
+        link.commit();
+    }
+    if !reply.committed {
+        return;
+    }
+    let (shape, boundary) = match &attempt.translation {
+        Some(translation) => (translation.shape, true),
+        None => (reply.shape(), reply.at_boundary()),
+    };
+    if matches!(shape, Shape::Sse | Shape::JsonArray) && !reply.is_error() {
+        let ping = client.behaviour().ping(shape);
+        link.pingable(Some(ping).filter(|ping| !ping.is_empty()), boundary);
+    }
+}
+
 /// Books an attempt of which nothing has been shown.
 pub(super) fn fail_over(shared: &Shared, exchange: &mut Exchange, failed: Failed) {
-    let failure = Failure { verdict: failed.verdict, answer: failed.answer, silent: false };
-    settle::record(shared, exchange, failure);
+    let answer = match (&exchange.attempt, failed.answer) {
+        (Some(attempt), Some(answer)) => Some(attempt.in_client_format(answer, &exchange.id)),
+        (_, answer) => answer,
+    };
+    settle::record(shared, exchange, Failure { verdict: failed.verdict, answer, silent: false });
 }
+
+const BROKE_OFF: &str = "the provider's answer broke off before its end";
 
 /// Ends an answer that broke off with the format's own error event.
 fn broken(shared: &Shared, body: &mut Option<Bytes>, exchange: &mut Exchange, verdict: Verdict) -> Result<()> {
     settle::broke_off(shared, exchange, verdict);
     match farewell(exchange) {
         Some(last) => {
-            let mut bytes = body.take().unwrap_or_default().to_vec();
-            bytes.extend_from_slice(&last);
-            *body = Some(bytes.into());
+            *body = Some(join(body.take().unwrap_or_default(), last));
             Ok(())
         }
         None => Error::e_explain(BROKEN, "the answer broke off inside an event"),
     }
 }
 
-/// The bytes that end a broken stream, `None` where nothing can be added to it.
-pub(super) fn farewell(exchange: &Exchange) -> Option<Bytes> {
-    let reply = exchange.attempt.as_ref()?.reply.as_ref()?;
+/// The bytes that end a stream: its own end where the upstream's has come, else the format's error; `None` where nothing
+/// can be added to it.
+pub(super) fn farewell(exchange: &mut Exchange) -> Option<Bytes> {
+    let attempt = exchange.attempt.as_mut()?;
+    let reply = attempt.reply.as_ref()?;
+    let ended = reply.is_stream() && reply.seen().terminal;
+    if let Some(translation) = &mut attempt.translation {
+        let bytes = if ended { translation.finish(reply.shape()) } else { translation.fail(BROKE_OFF) };
+        let streamed = matches!(translation.shape, Shape::Sse | Shape::JsonArray);
+        return Some(bytes).filter(|_| streamed);
+    }
+    if ended {
+        return Some(Bytes::new());
+    }
     if !reply.is_stream() || !reply.at_boundary() {
         return None;
     }
-    let rejection = Rejection::new(Reason::UpstreamFailed, "the provider's answer broke off before its end");
+    let rejection = Rejection::new(Reason::UpstreamFailed, BROKE_OFF);
     let bytes = exchange.format.behaviour().stream_error(&rejection, &exchange.id, reply.seen(), reply.shape());
     (!bytes.is_empty()).then(|| bytes.into())
 }

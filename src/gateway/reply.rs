@@ -101,6 +101,11 @@ impl Reply {
         self.tap.shape()
     }
 
+    /// Whether the upstream answered with an error status.
+    pub(super) fn is_error(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// Whether the answer is a stream of events.
     pub(super) fn is_stream(&self) -> bool {
         self.error.is_none() && matches!(self.tap.shape(), Shape::Sse | Shape::JsonArray)
@@ -240,7 +245,7 @@ impl Reply {
     }
 }
 
-fn join(first: Bytes, second: Bytes) -> Bytes {
+pub(super) fn join(first: Bytes, second: Bytes) -> Bytes {
     match (first.is_empty(), second.is_empty()) {
         (_, true) => first,
         (true, false) => second,

@@ -5,7 +5,7 @@ use super::{
     downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
     exchange::{Answer, Exchange, Failure, Outcome},
     local,
-    relay::{self, FAILED_OVER, NOTHING_LEFT},
+    relay::{self, ANSWERED, FAILED_OVER, NOTHING_LEFT},
     reply::Step,
     state::Shared,
 };
@@ -14,7 +14,6 @@ use crate::{
     provider::verdict::Verdict,
     telemetry::{self, Access},
 };
-use bytes::Bytes;
 use pingora::{Error, ErrorSource, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -98,6 +97,10 @@ pub(super) fn attempt_failed(
         error.set_retry(!shown);
         return error;
     }
+    if kind == ANSWERED {
+        error.set_retry(false);
+        return error;
+    }
     if is_stale(exchange, &error, client_reused) && !shown {
         if let Some(attempt) = &mut exchange.attempt {
             attempt.again = true;
@@ -144,7 +147,7 @@ fn decide_at_end(shared: &Shared, exchange: &mut Exchange) -> bool {
         }
         Step::Go => {
             let answer = Answer { status: reply.status, content_type: None, body: body.unwrap_or_default() };
-            exchange.answer = Some(answer);
+            exchange.answer = exchange.attempt.as_ref().map(|attempt| attempt.in_client_format(answer, &exchange.id));
             false
         }
         Step::Broken(verdict) => {
@@ -193,17 +196,15 @@ fn last_word(exchange: &mut Exchange) -> Result<Answer, Rejection> {
 async fn end_shown(session: &mut Session, error: &Error, exchange: &mut Exchange) {
     let status = session.response_written().map_or(0, |header| header.status.as_u16());
     exchange.status = status;
-    let ended =
-        exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.is_stream() && r.seen().terminal);
     if is_client_gone(error) {
-        if !ended {
+        let reply = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref());
+        if !reply.is_some_and(|r| r.is_stream() && r.seen().terminal) {
             exchange.outcome = Outcome::ClientGone;
         }
         return;
     }
     let downstream = session.as_downstream_mut();
-    let last = if ended { Some(Bytes::new()) } else { relay::farewell(exchange) };
-    match last.filter(|_| *error.etype() != TOTAL_WRITE_TIMEOUT) {
+    match relay::farewell(exchange).filter(|_| *error.etype() != TOTAL_WRITE_TIMEOUT) {
         Some(last) => {
             if downstream.write_response_body(last, true).await.is_err() {
                 exchange.outcome = Outcome::ClientGone;
@@ -218,7 +219,7 @@ async fn end_shown(session: &mut Session, error: &Error, exchange: &mut Exchange
 
 /// Whether the client, and not a deadline of ours, ended the exchange.
 fn is_client_gone(error: &Error) -> bool {
-    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED, NOTHING_LEFT];
+    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED, NOTHING_LEFT, ANSWERED];
     *error.esource() == ErrorSource::Downstream && !ours.contains(error.etype())
 }
 
@@ -253,7 +254,7 @@ fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
         client: session.client_addr().map(ToString::to_string).unwrap_or_default(),
         call: exchange.endpoint().map_or("-", |endpoint| endpoint.name()),
         format: exchange.format.name(),
-        upstream_format: reply.map_or("-", |_| exchange.format.name()),
+        upstream_format: attempt.map_or("-", |attempt| attempt.endpoint.format().name()),
         model: exchange.model(),
         served_model: attempt.map_or("-", |attempt| &attempt.lease.candidate.upstream_model),
         account: exchange.last_account.as_ref().map_or("-", |account| account.settings.name.as_str()),

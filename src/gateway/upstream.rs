@@ -56,11 +56,15 @@ pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut Reque
         built.set_version(Version::HTTP_2);
     }
     for (name, value) in &header.headers {
-        if !HeaderRules::is_forbidden(name.as_str()) && matches(&rules.request, name.as_str()) {
+        let own = attempt.translation.is_none() || !belongs_to_a_format(name.as_str());
+        if own && !HeaderRules::is_forbidden(name.as_str()) && matches(&rules.request, name.as_str()) {
             built.append_header(name.clone(), value.clone())?;
         }
     }
     built.insert_header(header::HOST, settings.base_url.authority())?;
+    if attempt.translation.is_some() {
+        built.insert_header(header::CONTENT_TYPE, "application/json")?;
+    }
     if !attempt.body.is_empty() {
         built.insert_header(header::CONTENT_LENGTH, attempt.body.len())?;
     }
@@ -68,6 +72,12 @@ pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut Reque
     authorise(settings, &mut built)?;
     *header = built;
     Ok(())
+}
+
+/// Whether a header speaks to one provider's API, and so means nothing (or something else) to another's.
+fn belongs_to_a_format(name: &str) -> bool {
+    const FAMILIES: [&str; 5] = ["anthropic-", "openai-", "x-goog-", "x-stainless-", "x-codex-"];
+    name == "accept" || name == "content-type" || FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
 /// Shows the account's key, and adds the headers that provider and account ask for.

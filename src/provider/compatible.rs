@@ -29,6 +29,10 @@ impl Provider for Compatible {
         self.aliases
     }
 
+    fn imitates(&self) -> bool {
+        true
+    }
+
     fn formats(&self) -> &'static [WireFormat] {
         self.formats
     }

@@ -47,6 +47,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The header that shows the key (name, value).
     fn credential(&self, key: &str) -> (http::HeaderName, String);
 
+    /// Whether it imitates another vendor's format, so that the older and simpler names of fields are safer.
+    fn imitates(&self) -> bool {
+        false
+    }
+
     /// Headers that must be there, set only where the client sent none (`anthropic-version` for a model listing).
     fn default_headers(&self) -> &'static [(&'static str, &'static str)] {
         &[]

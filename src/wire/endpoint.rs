@@ -67,6 +67,36 @@ impl Endpoint {
         }
     }
 
+    /// The call that does the same in another wire format; `None` where the formats have no such pair.
+    /// Only calls that generate have one so far.
+    pub fn in_format(&self, format: WireFormat, stream: bool) -> Option<Endpoint> {
+        if format == self.format() {
+            return Some(self.clone());
+        }
+        if !self.generates() {
+            return None;
+        }
+        Some(match format {
+            WireFormat::OpenaiChat => Endpoint::ChatCompletions,
+            WireFormat::OpenaiResponses => Endpoint::Responses,
+            WireFormat::Anthropic => Endpoint::Messages,
+            WireFormat::Gemini if stream => Endpoint::StreamGenerateContent { sse: true },
+            WireFormat::Gemini => Endpoint::GenerateContent,
+        })
+    }
+
+    /// Whether the call asks a model for its next turn, which every wire format can say.
+    pub fn generates(&self) -> bool {
+        matches!(
+            self,
+            Endpoint::ChatCompletions
+                | Endpoint::Responses
+                | Endpoint::Messages
+                | Endpoint::GenerateContent
+                | Endpoint::StreamGenerateContent { .. }
+        )
+    }
+
     /// The name in logs and metrics.
     pub fn name(&self) -> &'static str {
         match self {

@@ -164,7 +164,7 @@ impl<F: FnMut(Event<'_>)> Sink for F {
 }
 
 /// Reads one format's replies. A decoder says only what it was told: it never makes up a finish.
-pub(crate) trait ReplyDecoder: Send {
+pub(crate) trait ReplyDecoder: Send + Sync {
     /// One event of a stream: `name` from its `event:` line, `data` its data.
     fn event(&mut self, name: &[u8], data: &[u8], sink: &mut dyn Sink);
     /// A whole reply.
@@ -174,7 +174,7 @@ pub(crate) trait ReplyDecoder: Send {
 }
 
 /// Writes one format's replies; fed with legal sequences only.
-pub(crate) trait ReplyEncoder: Send {
+pub(crate) trait ReplyEncoder: Send + Sync {
     fn event(&mut self, event: Event<'_>, out: &mut Vec<u8>);
 }
 

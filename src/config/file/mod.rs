@@ -48,6 +48,7 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
         queue: section.optional("queue", tuning::queue).unwrap_or_default(),
         headers: section.optional("headers", tuning::headers).unwrap_or_default(),
         server: tuning::server(section.find("server"), &data_dir)?,
+        translation: section.optional("translation", tuning::translation).unwrap_or_default(),
         log: section.optional("log", tuning::log).unwrap_or_default(),
         data_dir,
     };

@@ -1,7 +1,7 @@
 //! The sections that only refine defaults.
 
 use crate::config::{
-    Bounds, Cooldown, Failover, HeaderRules, LogSettings, Queue, ServerSettings, Streams, Timeouts,
+    Bounds, Cooldown, Failover, HeaderRules, LogSettings, Queue, ServerSettings, Streams, Timeouts, Translation,
     headers::{DEFAULT_REQUEST, DEFAULT_RESPONSE},
     reader::Item,
 };
@@ -93,6 +93,11 @@ pub(super) fn bounds(item: &Item<'_>) -> Option<Bounds> {
         item.fault("`bodies_in_flight_bytes` is less than `body_bytes`, so that the largest body could never be taken");
     }
     Some(bounds)
+}
+
+/// `translation`, globally or of a user.
+pub(super) fn translation(item: &Item<'_>) -> Option<Translation> {
+    item.choice(&[("lossy", Translation::Lossy), ("strict", Translation::Strict)])
 }
 
 /// `queue`.

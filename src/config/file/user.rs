@@ -1,6 +1,9 @@
 //! One entry of `users`, with its keys.
 
-use super::common::{limits, model_or_prefix, name, quota};
+use super::{
+    common::{limits, model_or_prefix, name, quota},
+    tuning::translation,
+};
 use crate::config::{KeySettings, UserSettings, reader::Item};
 use std::collections::HashMap;
 
@@ -26,6 +29,7 @@ pub(super) fn user<'r>(item: &Item<'r>, seen: &mut SeenKeys) -> Option<ReadUser<
     let models = section.find("models").map(|item| model_list(&item)).unwrap_or_default();
     let limits = section.optional("limits", limits).unwrap_or_default();
     let budgets = section.list("budgets", quota);
+    let translation = section.optional("translation", translation).unwrap_or_default();
     let disabled = section.optional("disabled", Item::boolean).unwrap_or(false);
     let expires_unix_millis = section.optional("expires", Item::expiry);
     section.not_yet("addresses");
@@ -39,6 +43,7 @@ pub(super) fn user<'r>(item: &Item<'r>, seen: &mut SeenKeys) -> Option<ReadUser<
         models: models.iter().map(|(_, pattern)| (*pattern).to_owned()).collect(),
         limits,
         budgets,
+        translation,
         disabled,
         expires_unix_millis,
     });

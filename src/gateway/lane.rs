@@ -1,0 +1,92 @@
+//! The translate lane of one attempt: the account speaks another wire format than the caller.
+//!
+//! The reply is judged in the upstream's own format first (`reply`); what may go on is translated here, whole events only.
+//! Invariant: what the client gets is in its own format from the first byte to the last, errors and ends included.
+
+use super::exchange::Answer;
+use crate::wire::{
+    WireFormat,
+    loss::Losses,
+    reply::{ErrorKind, ReplyError},
+    tap::Shape,
+    translate::{Context, ReplyTranslator, translate_error},
+};
+use bytes::Bytes;
+use http::HeaderValue;
+
+/// The translation of one attempt.
+pub(super) struct Translation {
+    /// The upstream's format.
+    pub upstream: WireFormat,
+    /// The caller's format.
+    client: WireFormat,
+    /// The layout that the caller waits for.
+    pub shape: Shape,
+    /// What of the request did not get through as it was.
+    pub losses: Losses,
+    context: Option<Context>,
+    translator: Option<ReplyTranslator>,
+}
+
+impl Translation {
+    /// A translation whose request has been made.
+    pub(super) fn new(
+        formats: (WireFormat, WireFormat),
+        shape: Shape,
+        losses: Losses,
+        context: Context,
+    ) -> Translation {
+        let (upstream, client) = formats;
+        Translation { upstream, client, shape, losses, context: Some(context), translator: None }
+    }
+
+    /// The client's bytes for the upstream's. `shape` is how the upstream answers, known with its first bytes.
+    pub(super) fn feed(&mut self, bytes: &Bytes, shape: Shape) -> Bytes {
+        match self.translator(shape) {
+            Some(translator) if !bytes.is_empty() => translator.feed(bytes).into(),
+            Some(_) | None => Bytes::new(),
+        }
+    }
+
+    /// The upstream ended: the rest of the client's bytes.
+    pub(super) fn finish(&mut self, shape: Shape) -> Bytes {
+        self.translator(shape).map(|translator| translator.finish().into()).unwrap_or_default()
+    }
+
+    /// The upstream broke off: the client format's own error.
+    pub(super) fn fail(&mut self, message: &str) -> Bytes {
+        let error = ReplyError::new(ErrorKind::Server, message);
+        self.translator.as_mut().map(|translator| translator.fail(error).into()).unwrap_or_default()
+    }
+
+    /// An upstream's error reply in the client's format.
+    pub(super) fn answer(&self, answer: &Answer, request_id: &str) -> Answer {
+        let error = translate_error(self.client, answer.status, &answer.body, request_id);
+        let content_type = Some(HeaderValue::from_static("application/json"));
+        Answer { status: error.status, content_type, body: error.body.into() }
+    }
+
+    /// All that was lost so far, in the request and in the reply.
+    pub(super) fn all_losses(&self) -> Losses {
+        let mut all = self.losses.clone();
+        if let Some(translator) = &self.translator {
+            all.extend(translator.losses());
+        }
+        all
+    }
+
+    /// The content type of the client's answer.
+    pub(super) fn content_type(&self) -> HeaderValue {
+        HeaderValue::from_static(match self.shape {
+            Shape::Sse => "text/event-stream",
+            Shape::Json | Shape::JsonArray | Shape::Opaque => "application/json",
+        })
+    }
+
+    fn translator(&mut self, shape: Shape) -> Option<&mut ReplyTranslator> {
+        if let Some(context) = self.context.take() {
+            self.translator = ReplyTranslator::new(self.upstream, self.client, (shape, self.shape), context);
+        }
+        self.translator.as_mut()
+    }
+}
