@@ -7,6 +7,7 @@ mod key;
 mod log;
 mod mock;
 mod serve;
+mod translate;
 
 use lexopt::prelude::*;
 use std::{ffi::OsString, process::ExitCode};
@@ -19,6 +20,7 @@ sub2api: one endpoint in front of many AI provider accounts
   sub2api demo [--listen ADDRESS]       run the gateway with built-in mock providers
   sub2api mock [--listen ADDRESS]       run the mock providers alone
   sub2api key new                       make a key for a user
+  sub2api translate --from F --to G     show a request or a reply in another wire format, and what is lost
   sub2api --version | --help
 
 Each command takes --help.";
@@ -46,6 +48,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode, lexopt::Error> {
             "demo" => demo::command(parser),
             "mock" => mock::command(parser),
             "key" => key::command(parser),
+            "translate" => translate::command(parser),
             other => Err(format!("there is no command `{other}`").into()),
         },
         Some(Short('V') | Long("version")) => {

@@ -3,17 +3,31 @@
 //! Nothing here waits, reads a clock or knows a socket. A new format is one folder and one row in [`FORMATS`].
 
 pub mod anthropic;
+mod collect;
+mod compose;
 pub mod elements;
 pub mod endpoint;
 pub mod envelope;
+mod errors;
+mod fields;
+mod frames;
 pub mod gemini;
+mod grammar;
 pub mod json;
 mod lenient;
+pub mod loss;
+mod models;
 pub mod openai_chat;
 pub mod openai_responses;
+mod replay;
+pub mod reply;
+mod request;
+mod rules;
+mod schema;
 pub mod sse;
 pub mod tap;
 mod telltale;
+pub mod translate;
 pub mod upstream_error;
 pub mod usage;
 

@@ -1,8 +1,14 @@
 //! Anthropic Messages.
 
 mod error;
+mod failure;
 mod models;
 mod read;
+mod reply_decode;
+mod reply_encode;
+mod request_decode;
+mod request_encode;
+mod translation;
 mod usage;
 
 use super::{Format, WireFormat, tap};

@@ -1,8 +1,15 @@
 //! OpenAI Chat Completions, and the calls around it that share its errors and model lists.
 
 mod error;
+pub(crate) mod failure;
 mod models;
 mod read;
+mod reply_decode;
+mod reply_encode;
+mod reply_shape;
+mod request_decode;
+mod request_encode;
+mod translation;
 mod usage;
 
 use super::{Format, WireFormat, tap};
@@ -10,6 +17,7 @@ use crate::error::Rejection;
 pub(crate) use error::{body as error_body, names as error_names};
 pub(crate) use models::{list as model_list, one as model_entry};
 pub(crate) use read::last_usage;
+pub(crate) use request_encode::{decode_text, fit_user};
 pub(crate) use usage::UsageObject;
 
 /// The format's behaviour.

@@ -2,6 +2,13 @@
 
 mod error;
 mod read;
+mod reply_decode;
+mod reply_encode;
+mod reply_parts;
+mod reply_shape;
+mod request_decode;
+mod request_encode;
+mod translation;
 
 use super::{Format, WireFormat, openai_chat, tap};
 use crate::error::Rejection;

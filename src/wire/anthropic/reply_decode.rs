@@ -1,0 +1,426 @@
+//! Reads Anthropic Messages replies.
+
+use crate::wire::{
+    Usage, errors,
+    fields::{List, Str},
+    grammar::{Kind, Opener},
+    replay::{ReplayToken, TokenKind},
+    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
+    translate::Context,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::{borrow::Cow, sync::Arc};
+
+#[derive(Deserialize)]
+struct EventIn<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    message: Option<MessageIn<'a>>,
+    #[serde(borrow, default)]
+    content_block: Option<BlockIn<'a>>,
+    #[serde(borrow, default)]
+    delta: Option<DeltaIn<'a>>,
+    #[serde(default)]
+    usage: Option<UsageIn>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct MessageIn<'a> {
+    #[serde(borrow, default)]
+    id: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    model: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    content: Option<List<BlockIn<'a>>>,
+    #[serde(borrow, default)]
+    stop_reason: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    stop_sequence: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    stop_details: Option<StopDetailsIn<'a>>,
+    #[serde(default)]
+    usage: Option<UsageIn>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct StopDetailsIn<'a> {
+    #[serde(borrow, default)]
+    explanation: Option<Str<'a>>,
+}
+
+#[derive(Deserialize)]
+struct BlockIn<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    text: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    thinking: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    signature: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    data: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    id: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    name: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    citations: Option<Vec<CitationIn<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct DeltaIn<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    text: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    thinking: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    signature: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    partial_json: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    citation: Option<CitationIn<'a>>,
+    #[serde(borrow, default)]
+    stop_reason: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    stop_sequence: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    stop_details: Option<StopDetailsIn<'a>>,
+}
+
+#[derive(Deserialize)]
+struct CitationIn<'a> {
+    #[serde(borrow, default)]
+    url: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    title: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    cited_text: Option<Str<'a>>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct UsageIn {
+    #[serde(default)]
+    input_tokens: Option<u64>,
+    #[serde(default)]
+    output_tokens: Option<u64>,
+    #[serde(default)]
+    cache_read_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation: Option<CacheCreationIn>,
+    #[serde(default)]
+    output_tokens_details: Option<OutputDetailsIn>,
+    #[serde(default)]
+    server_tool_use: Option<ServerToolsIn>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct CacheCreationIn {
+    #[serde(default)]
+    ephemeral_1h_input_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct OutputDetailsIn {
+    #[serde(default)]
+    thinking_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct ServerToolsIn {
+    #[serde(default)]
+    web_search_requests: Option<u64>,
+}
+
+impl UsageIn {
+    fn counts(&self) -> Usage {
+        let hour = self.cache_creation.and_then(|c| c.ephemeral_1h_input_tokens);
+        Usage {
+            input: self.input_tokens,
+            cache_read: self.cache_read_input_tokens,
+            cache_write: self.cache_creation_input_tokens.map(|all| all.saturating_sub(hour.unwrap_or(0))),
+            cache_write_1h: hour,
+            output: self.output_tokens,
+            reasoning: self.output_tokens_details.and_then(|d| d.thinking_tokens),
+            server_tools: self.server_tool_use.and_then(|s| s.web_search_requests),
+        }
+    }
+}
+
+/// Reads one reply.
+pub(crate) struct Decoder {
+    context: Arc<Context>,
+    opener: Opener,
+    started: bool,
+    /// Whether the open call has had a fragment of its arguments.
+    has_arguments: bool,
+    /// The input that came with the start of a call, for when no fragment follows.
+    input: String,
+    citations: Vec<Citation<'static>>,
+    /// Characters of text so far, and before the open block.
+    chars: u64,
+    block_from: u64,
+    calls: u32,
+    reason: Option<FinishReason>,
+    detail: Option<String>,
+    ended: bool,
+}
+
+impl Decoder {
+    pub(crate) fn new(context: &Arc<Context>) -> Self {
+        Decoder {
+            context: Arc::clone(context),
+            opener: Opener::default(),
+            started: false,
+            has_arguments: false,
+            input: String::new(),
+            citations: Vec::new(),
+            chars: 0,
+            block_from: 0,
+            calls: 0,
+            reason: None,
+            detail: None,
+            ended: false,
+        }
+    }
+
+    fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
+        self.ended = true;
+        sink.event(Event::Error(error));
+    }
+
+    fn take(&mut self, event: EventIn<'_>, sink: &mut dyn Sink) {
+        match event.kind.as_deref().unwrap_or_default() {
+            "message_start" => {
+                if let Some(message) = event.message {
+                    self.message(message, sink);
+                }
+            }
+            "content_block_start" => {
+                if let Some(block) = event.content_block {
+                    self.start_block(block, sink);
+                }
+            }
+            "content_block_delta" => {
+                if let Some(delta) = event.delta {
+                    self.delta(delta, sink);
+                }
+            }
+            "content_block_stop" => self.stop_block(sink),
+            "message_delta" => {
+                if let Some(delta) = event.delta {
+                    self.stop_reason(delta.stop_reason, delta.stop_sequence, delta.stop_details);
+                }
+                if let Some(usage) = event.usage {
+                    sink.event(Event::Usage(usage.counts()));
+                }
+            }
+            "message_stop" => self.end(sink),
+            "error" => {
+                let error = event.error.map_or_else(ReplyError::cut, errors::read_raw);
+                self.fail(error, sink);
+            }
+            _ => {}
+        }
+    }
+
+    /// The start of a stream, or a whole message: with programmatic tool calls a stream's start is whole, too.
+    fn message(&mut self, message: MessageIn<'_>, sink: &mut dyn Sink) {
+        if std::mem::replace(&mut self.started, true) {
+            // Two answers in one: to go on would splice them together.
+            return self.fail(ReplyError::unreadable(&"it starts twice"), sink);
+        }
+        let id = message.id.map(|id| id.0).unwrap_or(Cow::Borrowed(&self.context.request_id));
+        let model = message.model.map(|m| m.0).unwrap_or(Cow::Borrowed(&self.context.model));
+        sink.event(Event::Start { id, model, created: None });
+        for block in message.content.unwrap_or_default() {
+            self.start_block(block, sink);
+            self.stop_block(sink);
+        }
+        self.stop_reason(message.stop_reason, message.stop_sequence, message.stop_details);
+        if let Some(usage) = message.usage {
+            sink.event(Event::Usage(usage.counts()));
+        }
+    }
+
+    fn stop_reason(&mut self, reason: Option<Str<'_>>, sequence: Option<Str<'_>>, details: Option<StopDetailsIn<'_>>) {
+        if let Some(reason) = reason {
+            self.reason = Some(finish_reason(&reason));
+        }
+        let detail = sequence.or(details.and_then(|d| d.explanation));
+        self.detail = detail.map(|d| d.0.into_owned()).or(self.detail.take());
+    }
+
+    fn start_block(&mut self, block: BlockIn<'_>, sink: &mut dyn Sink) {
+        self.has_arguments = false;
+        self.block_from = self.chars;
+        match block.kind.as_deref().unwrap_or_default() {
+            "text" => {
+                self.opener.start(BlockStart::Text, sink);
+                if let Some(text) = block.text.filter(|t| !t.is_empty()) {
+                    self.text(text.0, sink);
+                }
+                block.citations.unwrap_or_default().into_iter().for_each(|c| self.citation(c, sink));
+            }
+            "thinking" => {
+                self.opener.start(BlockStart::Thinking, sink);
+                if let Some(text) = block.thinking.filter(|t| !t.is_empty()) {
+                    sink.event(Event::Delta(Delta::Text(text.0)));
+                }
+                self.signature(TokenKind::Signature, block.signature, sink);
+            }
+            "redacted_thinking" => {
+                self.opener.start(BlockStart::Thinking, sink);
+                self.signature(TokenKind::Redacted, block.data, sink);
+            }
+            "tool_use" => {
+                self.calls += 1;
+                let id = block.id.map(|id| id.0).unwrap_or_default();
+                let name = block.name.map(|n| n.0).unwrap_or_default();
+                self.opener.start(BlockStart::ToolCall { id, name, custom: false }, sink);
+                self.input = block.input.map_or("{}", RawValue::get).to_owned();
+            }
+            other => {
+                self.opener.close(sink);
+                sink.event(Event::Lost(Cow::Owned(format!("content.{other}"))));
+            }
+        }
+    }
+
+    fn text(&mut self, text: Cow<'_, str>, sink: &mut dyn Sink) {
+        self.chars += text.chars().count() as u64;
+        sink.event(Event::Delta(Delta::Text(text)));
+    }
+
+    fn signature(&mut self, kind: TokenKind, data: Option<Str<'_>>, sink: &mut dyn Sink) {
+        if let Some(data) = data.filter(|d| !d.is_empty()) {
+            sink.event(Event::Delta(Delta::Token(ReplayToken::native(kind, data.0))));
+        }
+    }
+
+    fn citation(&mut self, citation: CitationIn<'_>, sink: &mut dyn Sink) {
+        let Some(url) = citation.url else {
+            return sink.event(Event::Lost(Cow::Borrowed("citations")));
+        };
+        self.citations.push(Citation {
+            url: Cow::Owned(url.0.into_owned()),
+            title: Cow::Owned(citation.title.map(|t| t.0.into_owned()).unwrap_or_default()),
+            span: None,
+            quoted: Cow::Owned(citation.cited_text.map(|t| t.0.into_owned()).unwrap_or_default()),
+        });
+    }
+
+    fn delta(&mut self, delta: DeltaIn<'_>, sink: &mut dyn Sink) {
+        let Some(open) = self.opener.open() else { return };
+        match (delta.kind.as_deref().unwrap_or_default(), open) {
+            ("text_delta", Kind::Text) => {
+                if let Some(text) = delta.text.filter(|t| !t.is_empty()) {
+                    self.text(text.0, sink);
+                }
+            }
+            ("input_json_delta", Kind::Call) => {
+                if let Some(json) = delta.partial_json.filter(|j| !j.is_empty()) {
+                    self.has_arguments = true;
+                    sink.event(Event::Delta(Delta::Arguments(json.0)));
+                }
+            }
+            ("thinking_delta", Kind::Thinking) => {
+                if let Some(text) = delta.thinking.filter(|t| !t.is_empty()) {
+                    sink.event(Event::Delta(Delta::Text(text.0)));
+                }
+            }
+            ("signature_delta", Kind::Thinking) => self.signature(TokenKind::Signature, delta.signature, sink),
+            ("citations_delta", Kind::Text) => {
+                if let Some(citation) = delta.citation {
+                    self.citation(citation, sink);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stop_block(&mut self, sink: &mut dyn Sink) {
+        if self.opener.open() == Some(Kind::Call) && !self.has_arguments {
+            let input = std::mem::take(&mut self.input);
+            sink.event(Event::Delta(Delta::Arguments(Cow::Owned(input))));
+        }
+        for mut citation in std::mem::take(&mut self.citations) {
+            citation.span = Some((self.block_from, self.chars));
+            if self.opener.open() == Some(Kind::Text) {
+                sink.event(Event::Delta(Delta::Citation(citation)));
+            }
+        }
+        self.opener.close(sink);
+    }
+
+    fn end(&mut self, sink: &mut dyn Sink) {
+        if self.ended || !self.started {
+            return;
+        }
+        self.ended = true;
+        self.stop_block(sink);
+        let reason = match self.reason {
+            Some(FinishReason::ToolCalls) if self.calls == 0 => FinishReason::Stop,
+            Some(reason) => reason,
+            None => FinishReason::Unknown,
+        };
+        let detail = self.detail.take().map(Cow::Owned);
+        sink.event(Event::Finish(Finish { reason, detail }));
+        sink.event(Event::End);
+    }
+}
+
+fn finish_reason(word: &str) -> FinishReason {
+    match word {
+        "end_turn" => FinishReason::Stop,
+        "stop_sequence" => FinishReason::StopSequence,
+        "max_tokens" => FinishReason::Length,
+        "model_context_window_exceeded" => FinishReason::ContextFull,
+        "tool_use" => FinishReason::ToolCalls,
+        "refusal" => FinishReason::Refusal,
+        "pause_turn" | "compaction" => FinishReason::Pause,
+        _ => FinishReason::Unknown,
+    }
+}
+
+impl ReplyDecoder for Decoder {
+    fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
+        if self.ended || data.trim_ascii() == b"[DONE]" {
+            return;
+        }
+        match serde_json::from_slice(data) {
+            Ok(event) => self.take(event, sink),
+            Err(error) => self.fail(ReplyError::unreadable(&error), sink),
+        }
+    }
+
+    fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) {
+        match serde_json::from_slice::<MessageIn<'_>>(body) {
+            Ok(MessageIn { error: Some(error), .. }) => self.fail(errors::read_raw(error), sink),
+            Ok(message) if message.content.is_some() => {
+                self.message(message, sink);
+                self.end(sink);
+            }
+            Ok(_) | Err(_) => self.fail(errors::read(502, body), sink),
+        }
+    }
+
+    fn finish(&mut self, sink: &mut dyn Sink) {
+        // Between the stop reason and the stream's own end nothing but that end can be missing.
+        if self.reason.is_some() && self.opener.open().is_none() {
+            self.end(sink);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Writes Anthropic Messages replies, streamed and whole.
+
+use crate::wire::{
+    Usage,
+    collect::{Collected, Part},
+    compose::{self, Obj},
+    loss::Losses,
+    replay::{ReplayToken, TokenKind, hide_in_id},
+    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyEncoder},
+    rules::{arguments_object, fit, free_text_input, restyle_id},
+    translate::Context,
+};
+use std::{borrow::Cow, sync::Arc};
+
+fn stop_word(reason: FinishReason, refused: bool) -> &'static str {
+    match reason {
+        FinishReason::Stop | FinishReason::Unknown if refused => "refusal",
+        FinishReason::Stop | FinishReason::BrokenCall | FinishReason::Failed | FinishReason::Unknown => "end_turn",
+        FinishReason::StopSequence => "stop_sequence",
+        FinishReason::Length => "max_tokens",
+        FinishReason::ContextFull => "model_context_window_exceeded",
+        FinishReason::ToolCalls => "tool_use",
+        FinishReason::Refusal => "refusal",
+        FinishReason::Pause => "pause_turn",
+    }
+}
+
+fn put_stop(o: &mut Obj<'_>, reason: FinishReason, detail: Option<&str>, refused: bool) {
+    let word = stop_word(reason, refused);
+    o.str("stop_reason", word);
+    o.str_or_null("stop_sequence", detail.filter(|_| word == "stop_sequence"));
+    if let Some(explanation) = detail.filter(|_| word == "refusal") {
+        o.obj("stop_details", |o| {
+            o.str("type", "refusal");
+            o.null("category");
+            o.str("explanation", explanation);
+        });
+    }
+}
+
+fn put_usage(o: &mut Obj<'_>, usage: &Usage) {
+    let written = usage.cache_write.unwrap_or(0).saturating_add(usage.cache_write_1h.unwrap_or(0));
+    o.obj("usage", |o| {
+        o.int("input_tokens", usage.input.unwrap_or(0));
+        o.int("cache_creation_input_tokens", written);
+        o.int("cache_read_input_tokens", usage.cache_read.unwrap_or(0));
+        o.int("output_tokens", usage.output.unwrap_or(0));
+        if let Some(reasoning) = usage.reasoning {
+            o.obj("output_tokens_details", |o| o.int("thinking_tokens", reasoning));
+        }
+    });
+}
+
+fn put_citation(o: &mut Obj<'_>, citation: &Citation<'_>) {
+    o.str("type", "web_search_result_location");
+    o.str("cited_text", &citation.quoted);
+    o.str("encrypted_index", "");
+    o.str("title", &citation.title);
+    o.str("url", &citation.url);
+}
+
+fn message_id(id: &str) -> String {
+    restyle_id(id, "msg_")
+}
+
+/// A tool use id: only letters, digits, `_` and `-`, with the token of hidden reasoning behind it.
+fn call_id(id: &str, token: Option<&ReplayToken<'_>>, model: &str) -> String {
+    let id: Cow<'_, str> = fit(id, 64);
+    token.and_then(|token| hide_in_id(&id, token, model)).unwrap_or_else(|| id.into_owned())
+}
+
+/// The signature by which a block comes back; its own format's is given as it is.
+fn signature(token: Option<&ReplayToken<'_>>, model: &str) -> String {
+    match token {
+        None => String::new(),
+        Some(token) if token.kind == TokenKind::Signature && token.model == 0 => token.data.to_string(),
+        Some(token) => token.seal(model).unwrap_or_default(),
+    }
+}
+
+/// Writes a stream.
+pub(crate) struct Encoder {
+    context: Arc<Context>,
+    index: u64,
+    /// Whether the open block is not shown to this client.
+    hidden: bool,
+    thinking: bool,
+    refused: bool,
+    signed: bool,
+    token: Option<ReplayToken<'static>>,
+    usage: Usage,
+    /// Held back until the end, as usage may come after it.
+    finish: Option<Finish<'static>>,
+}
+
+impl Encoder {
+    pub(crate) fn new(context: &Arc<Context>) -> Self {
+        Encoder {
+            context: Arc::clone(context),
+            index: 0,
+            hidden: false,
+            thinking: false,
+            refused: false,
+            signed: false,
+            token: None,
+            usage: Usage::default(),
+            finish: None,
+        }
+    }
+
+    fn start(&mut self, id: &str, model: &str, out: &mut Vec<u8>) {
+        event(out, "message_start", |o| {
+            o.obj("message", |o| {
+                o.str("id", &message_id(id));
+                o.str("type", "message");
+                o.str("role", "assistant");
+                o.str("model", model);
+                o.arr("content", |_| {});
+                o.null("stop_reason");
+                o.null("stop_sequence");
+                put_usage(o, &self.usage);
+            });
+        });
+    }
+
+    fn start_block(&mut self, start: BlockStart<'_>, out: &mut Vec<u8>) {
+        self.thinking = start == BlockStart::Thinking;
+        self.signed = false;
+        self.refused |= start == BlockStart::Refusal;
+        self.hidden = self.thinking && self.context.thinking_shown == Some(false);
+        if self.hidden {
+            return;
+        }
+        let token = self.token.take();
+        let index = self.index;
+        event(out, "content_block_start", |o| {
+            o.int("index", index);
+            o.obj("content_block", |o| match start {
+                BlockStart::Text | BlockStart::Refusal => {
+                    o.str("type", "text");
+                    o.str("text", "");
+                }
+                BlockStart::Thinking => {
+                    o.str("type", "thinking");
+                    o.str("thinking", "");
+                    o.str("signature", "");
+                }
+                BlockStart::ToolCall { id, name, custom: _ } => {
+                    o.str("type", "tool_use");
+                    o.str("id", &call_id(&id, token.as_ref(), &self.context.model));
+                    o.str("name", &name);
+                    o.obj("input", |_| {});
+                }
+            });
+        });
+    }
+
+    fn delta(&mut self, delta: Delta<'_>, out: &mut Vec<u8>) {
+        if self.hidden {
+            if let Delta::Token(token) = delta {
+                self.token = Some(token.into_owned()).filter(|t| t.kind != TokenKind::OnText);
+            }
+            return;
+        }
+        let index = self.index;
+        match delta {
+            Delta::Text(text) if self.thinking => put_delta(out, index, "thinking_delta", "thinking", &text),
+            Delta::Text(text) => put_delta(out, index, "text_delta", "text", &text),
+            Delta::Arguments(text) => put_delta(out, index, "input_json_delta", "partial_json", &text),
+            Delta::Token(token) => {
+                self.signed = true;
+                let sealed = signature(Some(&token), &self.context.model);
+                put_delta(out, index, "signature_delta", "signature", &sealed);
+            }
+            Delta::Citation(citation) => event(out, "content_block_delta", |o| {
+                o.int("index", index);
+                o.obj("delta", |o| {
+                    o.str("type", "citations_delta");
+                    o.obj("citation", |o| put_citation(o, &citation));
+                });
+            }),
+        }
+    }
+
+    fn stop_block(&mut self, out: &mut Vec<u8>) {
+        if !self.hidden {
+            if self.thinking && !self.signed {
+                put_delta(out, self.index, "signature_delta", "signature", "");
+            }
+            let index = self.index;
+            event(out, "content_block_stop", |o| o.int("index", index));
+            self.index += 1;
+        }
+        self.hidden = false;
+        self.thinking = false;
+    }
+
+    fn put_finish(&mut self, finish: &Finish<'_>, out: &mut Vec<u8>) {
+        event(out, "message_delta", |o| {
+            o.obj("delta", |o| put_stop(o, finish.reason, finish.detail.as_deref(), self.refused));
+            put_usage(o, &self.usage);
+        });
+    }
+}
+
+fn event(out: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Obj<'_>)) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: ");
+    compose::obj(out, |o| {
+        o.str("type", name);
+        fill(o);
+    });
+    out.extend_from_slice(b"\n\n");
+}
+
+fn put_delta(out: &mut Vec<u8>, index: u64, kind: &str, key: &str, text: &str) {
+    event(out, "content_block_delta", |o| {
+        o.int("index", index);
+        o.obj("delta", |o| {
+            o.str("type", kind);
+            o.str(key, text);
+        });
+    });
+}
+
+impl ReplyEncoder for Encoder {
+    fn event(&mut self, event: Event<'_>, out: &mut Vec<u8>) {
+        match event {
+            Event::Start { id, model, created: _ } => self.start(&id, &model, out),
+            Event::BlockStart(start) => self.start_block(start, out),
+            Event::Delta(delta) => self.delta(delta, out),
+            Event::BlockStop => self.stop_block(out),
+            Event::Usage(usage) => self.usage.update(&usage),
+            Event::Finish(finish) => {
+                let detail = finish.detail.map(|d| Cow::Owned(d.into_owned()));
+                self.finish = Some(Finish { reason: finish.reason, detail });
+            }
+            Event::End => {
+                if let Some(finish) = self.finish.take() {
+                    self.put_finish(&finish, out);
+                }
+                out.extend_from_slice(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+            }
+            Event::Error(error) => {
+                out.extend_from_slice(b"event: error\ndata: ");
+                out.extend_from_slice(&super::failure::body(&error, &self.context.request_id));
+                out.extend_from_slice(b"\n\n");
+            }
+            Event::Lost(_) => {}
+        }
+    }
+}
+
+/// Writes a whole reply.
+pub(crate) fn whole(reply: &Collected, context: &Context) -> Vec<u8> {
+    let mut out = Vec::new();
+    compose::obj(&mut out, |o| {
+        o.str("id", &message_id(&reply.id));
+        o.str("type", "message");
+        o.str("role", "assistant");
+        o.str("model", &reply.model);
+        put_content(o, reply, context);
+        let reason = reply.finish.unwrap_or(FinishReason::Unknown);
+        put_stop(o, reason, reply.detail.as_deref(), reply.has_refusal());
+        put_usage(o, &reply.usage);
+    });
+    out
+}
+
+fn put_content(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
+    let mut hidden = None;
+    o.arr("content", |a| {
+        for part in &reply.parts {
+            match part {
+                Part::Thinking { token, .. } if context.thinking_shown == Some(false) => {
+                    hidden = token.as_ref().filter(|t| t.kind != TokenKind::OnText);
+                }
+                Part::Thinking { text, token } => a.obj(|o| {
+                    o.str("type", "thinking");
+                    o.str("thinking", text);
+                    o.str("signature", &signature(token.as_ref(), &context.model));
+                }),
+                Part::Refusal(text) => a.obj(|o| put_text(o, text, &[])),
+                Part::Text { text, citations } => a.obj(|o| put_text(o, text, citations)),
+                Part::Call { id, name, arguments, custom } => {
+                    let id = call_id(id, hidden.take(), &context.model);
+                    a.obj(|o| {
+                        o.str("type", "tool_use");
+                        o.str("id", &id);
+                        o.str("name", name);
+                        let input = match custom {
+                            true => Cow::Owned(free_text_input(arguments)),
+                            false => arguments_object(arguments, &mut Losses::default()),
+                        };
+                        o.raw("input", &input);
+                    });
+                }
+            }
+        }
+    });
+}
+
+fn put_text(o: &mut Obj<'_>, text: &str, citations: &[Citation<'_>]) {
+    o.str("type", "text");
+    o.str("text", text);
+    if citations.is_empty() {
+        return o.null("citations");
+    }
+    o.arr("citations", |a| citations.iter().for_each(|citation| a.obj(|o| put_citation(o, citation))));
+}

@@ -1,0 +1,443 @@
+//! Reads Gemini generateContent replies.
+
+use super::partial_args::{Node, PartialIn};
+use crate::wire::{
+    Usage, errors,
+    fields::{List, Str},
+    grammar::{Kind, Opener},
+    replay::{ReplayToken, TokenKind},
+    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
+    rules::{fnv, invented_id},
+    translate::Context,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::{borrow::Cow, sync::Arc};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChunkIn<'a> {
+    #[serde(borrow, default)]
+    candidates: Option<List<CandidateIn<'a>>>,
+    #[serde(borrow, default)]
+    prompt_feedback: Option<FeedbackIn<'a>>,
+    #[serde(default)]
+    usage_metadata: Option<UsageIn>,
+    #[serde(borrow, default)]
+    model_version: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    response_id: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FeedbackIn<'a> {
+    #[serde(borrow, default)]
+    block_reason: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    block_reason_message: Option<Str<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CandidateIn<'a> {
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(borrow, default)]
+    content: Option<ContentIn<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    finish_message: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    grounding_metadata: Option<GroundingIn<'a>>,
+    #[serde(borrow, default)]
+    citation_metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    url_context_metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    logprobs_result: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ContentIn<'a> {
+    #[serde(borrow, default)]
+    parts: Option<List<PartIn<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PartIn<'a> {
+    #[serde(borrow, default)]
+    text: Option<Str<'a>>,
+    #[serde(default)]
+    thought: Option<bool>,
+    #[serde(borrow, default, alias = "thought_signature")]
+    thought_signature: Option<Str<'a>>,
+    #[serde(borrow, default, alias = "function_call")]
+    function_call: Option<CallIn<'a>>,
+    #[serde(borrow, default)]
+    inline_data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    executable_code: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    code_execution_result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_call: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_response: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CallIn<'a> {
+    #[serde(borrow, default)]
+    id: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    name: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    partial_args: Option<Vec<PartialIn<'a>>>,
+    #[serde(default)]
+    will_continue: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GroundingIn<'a> {
+    #[serde(borrow, default)]
+    grounding_chunks: Option<Vec<GroundingChunkIn<'a>>>,
+    #[serde(borrow, default)]
+    grounding_supports: Option<Vec<SupportIn<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct GroundingChunkIn<'a> {
+    #[serde(borrow, default)]
+    web: Option<WebIn<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WebIn<'a> {
+    #[serde(borrow, default)]
+    uri: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    title: Option<Str<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SupportIn<'a> {
+    #[serde(borrow, default)]
+    segment: Option<SegmentIn<'a>>,
+    #[serde(default)]
+    grounding_chunk_indices: Option<Vec<usize>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SegmentIn<'a> {
+    #[serde(default)]
+    start_index: Option<u64>,
+    #[serde(default)]
+    end_index: Option<u64>,
+    #[serde(borrow, default)]
+    text: Option<Str<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageIn {
+    #[serde(default)]
+    prompt_token_count: Option<u64>,
+    #[serde(default)]
+    cached_content_token_count: Option<u64>,
+    #[serde(default)]
+    tool_use_prompt_token_count: Option<u64>,
+    #[serde(default)]
+    candidates_token_count: Option<u64>,
+    #[serde(default)]
+    thoughts_token_count: Option<u64>,
+}
+
+impl UsageIn {
+    fn counts(&self) -> Usage {
+        let cached = self.cached_content_token_count;
+        let tools = self.tool_use_prompt_token_count.unwrap_or(0);
+        let output = self.candidates_token_count.unwrap_or(0).saturating_add(self.thoughts_token_count.unwrap_or(0));
+        Usage {
+            input: self.prompt_token_count.map(|all| all.saturating_add(tools).saturating_sub(cached.unwrap_or(0))),
+            cache_read: cached,
+            output: Some(output),
+            reasoning: self.thoughts_token_count,
+            ..Usage::default()
+        }
+    }
+}
+
+/// Reads one reply.
+pub(crate) struct Decoder {
+    context: Arc<Context>,
+    opener: Opener,
+    started: bool,
+    seed: u64,
+    calls: usize,
+    /// The arguments so far of a call that goes on.
+    growing: Option<Node>,
+    finish: Option<FinishReason>,
+    detail: Option<String>,
+    citations: Vec<Citation<'static>>,
+    ended: bool,
+}
+
+impl Decoder {
+    pub(crate) fn new(context: &Arc<Context>) -> Self {
+        Decoder {
+            context: Arc::clone(context),
+            opener: Opener::default(),
+            started: false,
+            seed: 0,
+            calls: 0,
+            growing: None,
+            finish: None,
+            detail: None,
+            citations: Vec::new(),
+            ended: false,
+        }
+    }
+
+    fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
+        self.ended = true;
+        sink.event(Event::Error(error));
+    }
+
+    fn take(&mut self, chunk: ChunkIn<'_>, sink: &mut dyn Sink) {
+        if let Some(error) = chunk.error.filter(|raw| raw.get() != "null") {
+            return self.fail(errors::read_raw(error), sink);
+        }
+        if !std::mem::replace(&mut self.started, true) {
+            let id = chunk.response_id.as_deref().unwrap_or(&self.context.request_id);
+            let model = chunk.model_version.as_deref().unwrap_or(&self.context.model);
+            self.seed = fnv(id.as_bytes());
+            sink.event(Event::Start { id: Cow::Borrowed(id), model: Cow::Borrowed(model), created: None });
+        }
+        for candidate in chunk.candidates.into_iter().flatten() {
+            if candidate.index.unwrap_or(0) == 0 {
+                self.candidate(candidate, sink);
+            } else {
+                sink.event(Event::Lost(Cow::Borrowed("candidates")));
+            }
+        }
+        if let Some(reason) = chunk.prompt_feedback.as_ref().and_then(|f| f.block_reason.as_deref()) {
+            self.finish = Some(FinishReason::Refusal);
+            let said = chunk.prompt_feedback.as_ref().and_then(|f| f.block_reason_message.as_deref());
+            self.detail = Some(said.unwrap_or(reason).to_owned());
+        }
+        if let Some(usage) = chunk.usage_metadata {
+            sink.event(Event::Usage(usage.counts()));
+        }
+    }
+
+    fn candidate(&mut self, candidate: CandidateIn<'_>, sink: &mut dyn Sink) {
+        for part in candidate.content.and_then(|c| c.parts).into_iter().flatten() {
+            self.part(part, sink);
+        }
+        if let Some(reason) = candidate.finish_reason {
+            self.finish = Some(finish_reason(&reason));
+            self.detail = candidate.finish_message.map(|m| m.0.into_owned());
+        }
+        if let Some(grounding) = candidate.grounding_metadata {
+            self.ground(grounding);
+        }
+        let unsaid = [
+            ("citationMetadata", candidate.citation_metadata),
+            ("urlContextMetadata", candidate.url_context_metadata),
+            ("logprobs", candidate.logprobs_result),
+        ];
+        for (field, _) in unsaid.iter().filter(|(_, value)| value.is_some_and(|v| v.get() != "null")) {
+            sink.event(Event::Lost(Cow::Borrowed(field)));
+        }
+    }
+
+    fn part(&mut self, part: PartIn<'_>, sink: &mut dyn Sink) {
+        let signature = part.thought_signature.filter(|s| !s.is_empty());
+        if part.function_call.is_none() {
+            self.end_call(sink);
+        }
+        if part.thought == Some(true) {
+            self.opener.ensure(BlockStart::Thinking, sink);
+            if let Some(text) = part.text.filter(|t| !t.is_empty()) {
+                sink.event(Event::Delta(Delta::Text(text.0)));
+            }
+            return self.sign(TokenKind::OnThought, signature, sink);
+        }
+        if let Some(call) = part.function_call {
+            if self.growing.is_some() {
+                return self.call(call, sink);
+            }
+            self.sign(TokenKind::OnCall, signature, sink);
+            return self.call(call, sink);
+        }
+        if let Some(text) = part.text.filter(|t| !t.is_empty()) {
+            self.opener.ensure(BlockStart::Text, sink);
+            sink.event(Event::Delta(Delta::Text(text.0)));
+        }
+        self.sign(TokenKind::OnText, signature, sink);
+        let unsaid = [
+            ("inlineData", part.inline_data),
+            ("executableCode", part.executable_code),
+            ("codeExecutionResult", part.code_execution_result),
+            ("toolCall", part.tool_call),
+            ("toolResponse", part.tool_response),
+        ];
+        for (field, _) in unsaid.iter().filter(|(_, value)| value.is_some()) {
+            sink.event(Event::Lost(Cow::Borrowed(field)));
+        }
+    }
+
+    /// A signature becomes the token of a thinking block: of the open one, or of one of its own.
+    fn sign(&mut self, kind: TokenKind, signature: Option<Str<'_>>, sink: &mut dyn Sink) {
+        let Some(signature) = signature else { return };
+        if kind != TokenKind::OnThought {
+            self.opener.start(BlockStart::Thinking, sink);
+        }
+        sink.event(Event::Delta(Delta::Token(ReplayToken::native(kind, signature.0))));
+        self.opener.close(sink);
+    }
+
+    fn call(&mut self, call: CallIn<'_>, sink: &mut dyn Sink) {
+        let goes_on = call.will_continue == Some(true);
+        if self.growing.is_none() {
+            self.start_call(call.id, call.name, sink);
+        }
+        if goes_on || self.growing.is_some() {
+            let node = self.growing.get_or_insert_with(|| Node::Object(Vec::new()));
+            call.partial_args.iter().flatten().for_each(|piece| node.take(piece));
+            if !goes_on {
+                self.end_call(sink);
+            }
+            return;
+        }
+        let args = call.args.map_or("{}", RawValue::get);
+        sink.event(Event::Delta(Delta::Arguments(Cow::Borrowed(if args == "null" { "{}" } else { args }))));
+        self.opener.close(sink);
+    }
+
+    fn end_call(&mut self, sink: &mut dyn Sink) {
+        let Some(node) = self.growing.take() else { return };
+        let mut args = Vec::new();
+        node.put(&mut args);
+        let args = String::from_utf8(args).unwrap_or_default();
+        sink.event(Event::Delta(Delta::Arguments(Cow::Owned(args))));
+        self.opener.close(sink);
+    }
+
+    fn start_call(&mut self, id: Option<Str<'_>>, name: Option<Str<'_>>, sink: &mut dyn Sink) {
+        let id = match id.filter(|id| !id.is_empty()) {
+            Some(id) => id.0,
+            None => Cow::Owned(invented_id(self.seed, self.calls)),
+        };
+        self.calls += 1;
+        let name = name.map(|n| n.0).unwrap_or_default();
+        self.opener.start(BlockStart::ToolCall { id, name, custom: false }, sink);
+    }
+
+    fn ground(&mut self, grounding: GroundingIn<'_>) {
+        let chunks = grounding.grounding_chunks.unwrap_or_default();
+        let supports = grounding.grounding_supports.unwrap_or_default();
+        let make = |web: &WebIn<'_>, segment: Option<&SegmentIn<'_>>| Citation {
+            url: Cow::Owned(web.uri.as_deref().unwrap_or_default().to_owned()),
+            title: Cow::Owned(web.title.as_deref().unwrap_or_default().to_owned()),
+            span: segment.map(|s| (s.start_index.unwrap_or(0), s.end_index.unwrap_or(0))),
+            quoted: Cow::Owned(segment.and_then(|s| s.text.as_deref()).unwrap_or_default().to_owned()),
+        };
+        let mut citations = Vec::new();
+        for support in &supports {
+            for at in support.grounding_chunk_indices.iter().flatten() {
+                let web = chunks.get(*at).and_then(|chunk| chunk.web.as_ref());
+                citations.extend(web.map(|web| make(web, support.segment.as_ref())));
+            }
+        }
+        if citations.is_empty() {
+            citations.extend(chunks.iter().filter_map(|chunk| chunk.web.as_ref()).map(|web| make(web, None)));
+        }
+        if !citations.is_empty() {
+            self.citations = citations;
+        }
+    }
+
+    fn end(&mut self, sink: &mut dyn Sink) {
+        let Some(reason) = self.finish.filter(|_| !self.ended) else { return };
+        self.ended = true;
+        self.end_call(sink);
+        for citation in std::mem::take(&mut self.citations) {
+            if self.opener.open() == Some(Kind::Text) {
+                sink.event(Event::Delta(Delta::Citation(citation)));
+            } else {
+                sink.event(Event::Lost(Cow::Borrowed("groundingMetadata")));
+            }
+        }
+        self.opener.close(sink);
+        let reason = match reason {
+            FinishReason::Stop
+            | FinishReason::Length
+            | FinishReason::BrokenCall
+            | FinishReason::Failed
+            | FinishReason::Unknown
+                if self.calls > 0 =>
+            {
+                FinishReason::ToolCalls
+            }
+            reason => reason,
+        };
+        let detail = self.detail.take().map(Cow::Owned);
+        sink.event(Event::Finish(Finish { reason, detail }));
+        sink.event(Event::End);
+    }
+}
+
+fn finish_reason(word: &str) -> FinishReason {
+    match word {
+        "STOP" => FinishReason::Stop,
+        "MAX_TOKENS" => FinishReason::Length,
+        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "LANGUAGE" | "MODEL_ARMOR" => {
+            FinishReason::Refusal
+        }
+        word if word.starts_with("IMAGE_") => FinishReason::Refusal,
+        "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" | "MISSING_THOUGHT_SIGNATURE" => {
+            FinishReason::BrokenCall
+        }
+        "OTHER" => FinishReason::Failed,
+        _ => FinishReason::Unknown,
+    }
+}
+
+impl ReplyDecoder for Decoder {
+    fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
+        if self.ended || data.trim_ascii() == b"[DONE]" {
+            return;
+        }
+        match serde_json::from_slice::<ChunkIn<'_>>(data) {
+            Ok(chunk) => self.take(chunk, sink),
+            Err(error) => self.fail(ReplyError::unreadable(&error), sink),
+        }
+    }
+
+    fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) {
+        match serde_json::from_slice::<ChunkIn<'_>>(body) {
+            Ok(chunk) if chunk.candidates.is_some() || chunk.prompt_feedback.is_some() => {
+                self.take(chunk, sink);
+                self.end(sink);
+            }
+            Ok(_) | Err(_) => self.fail(errors::read(502, body), sink),
+        }
+    }
+
+    fn finish(&mut self, sink: &mut dyn Sink) {
+        // The format has no terminator: a finish reason is what tells a whole answer from a broken one.
+        self.end(sink);
+    }
+}

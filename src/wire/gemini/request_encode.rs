@@ -1,0 +1,386 @@
+//! Writes a Gemini generateContent request from the common form.
+
+use crate::wire::{
+    WireFormat,
+    compose::{self, Arr, Obj},
+    loss::Refusal,
+    models,
+    replay::TokenKind,
+    request::{
+        Block, Effort, Level, Media, MediaKind, OutputFormat, Request, Role, Source, ToolChoice, ToolResult, Turn,
+    },
+    rules::{
+        FREE_TEXT_SCHEMA, arguments_object, free_text_input, is_invented, mime_of, refuse_media, result_text,
+        settle_opaque,
+    },
+    schema,
+    translate::{Job, Options},
+};
+use std::borrow::Cow;
+
+const GEMINI: WireFormat = WireFormat::Gemini;
+const MAX_NAME: usize = 64;
+/// The largest thinking budget that every thinking Gemini 2.5 model takes.
+const MAX_BUDGET: u64 = 24_576;
+/// Google's documented value for calls that Gemini did not make itself, or whose signature was lost.
+const NO_SIGNATURE: &str = "skip_thought_signature_validator";
+
+/// Writes the body.
+pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<Vec<u8>, Refusal> {
+    check(&request, job)?;
+    let mut system = request.take_system();
+    request.demote_system(&mut job.losses);
+    if request.turns.is_empty() {
+        let text = system.take().ok_or_else(|| Refusal::new("messages", "messages is empty: send at least one"))?;
+        job.losses.emulated("messages.system");
+        request.say(Role::User, Block::Text(Cow::Owned(text)));
+    }
+    let mut contents = Vec::new();
+    let mut failed = Ok(());
+    compose::arr(&mut contents, |a| {
+        for turn in &request.turns {
+            let result = put_turn(a, turn, &request, options, job);
+            failed = std::mem::replace(&mut failed, Ok(())).and(result);
+        }
+    });
+    failed?;
+    let mut out = Vec::with_capacity(contents.len() + 1024);
+    compose::obj(&mut out, |o| {
+        if let Some(system) = system {
+            o.obj("systemInstruction", |o| {
+                o.arr("parts", |a| a.obj(|o| o.str("text", &system)));
+            });
+        }
+        o.key("contents").extend_from_slice(&contents);
+        put_tools(o, &request, job);
+        let mut config = Vec::new();
+        compose::obj(&mut config, |o| put_config(o, &request, options, job));
+        if config != b"{}" {
+            o.key("generationConfig").extend_from_slice(&config);
+        }
+    });
+    Ok(out)
+}
+
+fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
+    for opaque in &request.opaque {
+        settle_opaque(opaque, GEMINI, &mut job.losses)?;
+    }
+    if request.sampling.n.is_some() {
+        return Err(Refusal::new("n", "only one answer per request can be translated for this model: ask for one"));
+    }
+    if request.sampling.stop.len() > 5 {
+        return Err(Refusal::new("stop", "this model's provider takes at most 5 stop sequences: send fewer"));
+    }
+    let unsaid = [
+        ("user", request.user.is_some()),
+        ("metadata", request.metadata.is_some()),
+        ("service_tier", request.tier.as_deref().is_some_and(|t| t != "auto")),
+        ("store", request.store == Some(true)),
+        ("prompt_cache_key", request.cache_key.is_some()),
+        ("verbosity", request.verbosity.is_some()),
+        ("logprobs", request.sampling.logprobs),
+        ("parallel_tool_calls", request.parallel_tools == Some(false) && !request.tools.is_empty()),
+    ];
+    unsaid.iter().filter(|(_, is_set)| *is_set).for_each(|(field, _)| job.losses.dropped(*field));
+    Ok(())
+}
+
+fn put_config(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job: &mut Job) {
+    let s = &request.sampling;
+    o.some_num("temperature", s.temperature.as_ref());
+    o.some_num("topP", s.top_p.as_ref());
+    o.some_num("topK", s.top_k.as_ref());
+    o.some_int("maxOutputTokens", s.max_tokens);
+    if !s.stop.is_empty() {
+        o.arr("stopSequences", |a| s.stop.iter().for_each(|stop| a.str(stop)));
+    }
+    match &s.seed {
+        Some(seed) if seed.0.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => o.num("seed", seed),
+        Some(_) => job.losses.dropped("seed"),
+        None => {}
+    }
+    o.some_num("frequencyPenalty", s.frequency_penalty.as_ref());
+    o.some_num("presencePenalty", s.presence_penalty.as_ref());
+    match &request.output {
+        OutputFormat::Text => {}
+        OutputFormat::Json => o.str("responseMimeType", "application/json"),
+        OutputFormat::Schema { schema, .. } => {
+            o.str("responseMimeType", "application/json");
+            if let Some(schema) = schema {
+                schema::put(o.key("responseJsonSchema"), *schema);
+            }
+        }
+    }
+    put_thinking(o, request, options, job);
+}
+
+fn put_thinking(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job: &mut Job) {
+    let Some(reasoning) = request.reasoning else { return };
+    let shown = reasoning.visible == Some(true) && !reasoning.effort.is_off();
+    let mut config = Vec::new();
+    compose::obj(&mut config, |o| {
+        if models::is_gemini_3(options.model) {
+            let level = reasoning.effort.level().map(|level| match level {
+                Level::None | Level::Minimal if options.model.contains("flash") => Level::Minimal,
+                Level::None | Level::Minimal | Level::Low => Level::Low,
+                Level::Medium => Level::Medium,
+                Level::High | Level::Xhigh | Level::Max => Level::High,
+            });
+            if level != reasoning.effort.level() || matches!(reasoning.effort, Effort::Budget(_)) {
+                job.losses.approximated("reasoning");
+            }
+            o.some_str("thinkingLevel", level.map(Level::name));
+        } else {
+            let wanted = match reasoning.effort {
+                Effort::Dynamic => None,
+                Effort::Level(Level::Minimal) => Some(512),
+                Effort::Level(level) => Some(level.budget()),
+                Effort::Budget(tokens) => Some(tokens),
+            };
+            if wanted.is_some_and(|tokens| tokens > MAX_BUDGET) {
+                job.losses.approximated("reasoning");
+            }
+            o.some_int("thinkingBudget", wanted.map(|tokens| tokens.min(MAX_BUDGET)));
+        }
+        if shown {
+            o.bool("includeThoughts", true);
+        }
+    });
+    if config != b"{}" {
+        o.key("thinkingConfig").extend_from_slice(&config);
+    }
+}
+
+fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
+    if request.tools.is_empty() && !request.web_search {
+        return;
+    }
+    o.arr("tools", |a| {
+        if !request.tools.is_empty() {
+            a.obj(|o| {
+                o.arr("functionDeclarations", |a| {
+                    for tool in &request.tools {
+                        let name = job.context.names.fit(&tool.name, MAX_NAME).into_owned();
+                        a.obj(|o| {
+                            o.str("name", &name);
+                            o.some_str("description", tool.description.as_deref());
+                            match (tool.custom, tool.schema) {
+                                (true, _) => {
+                                    job.losses.emulated("tools.custom");
+                                    job.context.custom_tools.push(name.clone());
+                                    o.raw("parametersJsonSchema", FREE_TEXT_SCHEMA);
+                                }
+                                (false, Some(schema)) => {
+                                    schema::put_object(o.key("parametersJsonSchema"), Some(schema));
+                                }
+                                (false, None) => {}
+                            }
+                        });
+                    }
+                });
+            });
+        }
+        if request.web_search {
+            a.obj(|o| o.obj("googleSearch", |_| {}));
+        }
+    });
+    put_choice(o, request, job);
+}
+
+fn put_choice(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
+    let strict = request.tools.iter().any(|tool| tool.strict == Some(true));
+    if strict {
+        job.losses.emulated("tools.strict");
+    }
+    let all: &[Cow<'_, str>] = &[];
+    let (mode, names) = match &request.tool_choice {
+        _ if request.tools.is_empty() => return,
+        None if strict => ("VALIDATED", all),
+        None => return,
+        Some(ToolChoice::Auto) => (if strict { "VALIDATED" } else { "AUTO" }, all),
+        Some(ToolChoice::None) => ("NONE", all),
+        Some(ToolChoice::Any) => ("ANY", all),
+        Some(ToolChoice::Named(name)) => ("ANY", std::slice::from_ref(name)),
+        Some(ToolChoice::Allowed { names, required: true }) => ("ANY", names.as_slice()),
+        Some(ToolChoice::Allowed { names, required: false } | ToolChoice::Validated { names }) => {
+            ("VALIDATED", names.as_slice())
+        }
+    };
+    o.obj("toolConfig", |o| {
+        o.obj("functionCallingConfig", |o| {
+            o.str("mode", mode);
+            if !names.is_empty() {
+                o.arr("allowedFunctionNames", |a| {
+                    names.iter().for_each(|name| a.str(&job.context.names.fit(name, MAX_NAME)));
+                });
+            }
+        });
+    });
+}
+
+fn put_turn(
+    a: &mut Arr<'_>,
+    turn: &Turn<'_>,
+    request: &Request<'_>,
+    options: &Options<'_>,
+    job: &mut Job,
+) -> Result<(), Refusal> {
+    let mut parts = Vec::new();
+    let mut failed = Ok(());
+    let mut is_empty = true;
+    // A signature that waits for the call it sat on; the first call of a turn must have one from Gemini 3 on.
+    let mut signature = None;
+    let mut unsigned = models::is_gemini_3(options.model);
+    compose::arr(&mut parts, |a| {
+        for block in &turn.blocks {
+            let result = match block {
+                Block::ToolCall(call) => {
+                    let name = job.context.names.fit(&call.name, MAX_NAME);
+                    let args = match call.custom {
+                        true => Cow::Owned(free_text_input(&call.arguments)),
+                        false => arguments_object(&call.arguments, &mut job.losses),
+                    };
+                    a.obj(|o| {
+                        o.obj("functionCall", |o| {
+                            o.some_str("id", Some(&*call.id).filter(|id| !is_invented(id)));
+                            o.str("name", &name);
+                            o.raw("args", &args);
+                        });
+                        let missing = std::mem::replace(&mut unsigned, false).then_some(NO_SIGNATURE);
+                        o.some_str("thoughtSignature", signature.take().or(missing));
+                    });
+                    Ok(())
+                }
+                Block::Thinking { text, token } => {
+                    let own = token.as_ref().filter(|token| token.suits(GEMINI, options.model));
+                    match own.map(|token| (token.kind, &*token.data)) {
+                        Some((TokenKind::OnCall, data)) => signature = Some(data),
+                        Some((TokenKind::OnText, data)) => a.obj(|o| {
+                            o.str("text", "");
+                            o.str("thoughtSignature", data);
+                        }),
+                        Some((_, data)) => a.obj(|o| {
+                            o.str("text", text);
+                            o.bool("thought", true);
+                            o.str("thoughtSignature", data);
+                        }),
+                        None => job.losses.dropped("reasoning"),
+                    }
+                    Ok(())
+                }
+                block => put_block(a, block, request, options, job),
+            };
+            failed = std::mem::replace(&mut failed, Ok(())).and(result);
+        }
+        is_empty = a.is_empty();
+    });
+    failed?;
+    if !is_empty {
+        a.obj(|o| {
+            o.str("role", if turn.role == Role::Assistant { "model" } else { "user" });
+            o.key("parts").extend_from_slice(&parts);
+        });
+    }
+    Ok(())
+}
+
+fn put_block(
+    a: &mut Arr<'_>,
+    block: &Block<'_>,
+    request: &Request<'_>,
+    options: &Options<'_>,
+    job: &mut Job,
+) -> Result<(), Refusal> {
+    match block {
+        Block::Text(text) | Block::Refusal(text) => a.obj(|o| o.str("text", text)),
+        Block::Media(media) => put_media(a, media, job)?,
+        Block::ToolResult(result) => put_result(a, result, request, options, job)?,
+        Block::Opaque(opaque) => settle_opaque(opaque, GEMINI, &mut job.losses)?,
+        Block::ToolCall(_) | Block::Thinking { .. } => {}
+    }
+    Ok(())
+}
+
+fn put_result(
+    a: &mut Arr<'_>,
+    result: &ToolResult<'_>,
+    request: &Request<'_>,
+    options: &Options<'_>,
+    job: &mut Job,
+) -> Result<(), Refusal> {
+    let name = Some(&*result.name).filter(|name| !name.is_empty()).or_else(|| request.name_of_call(&result.id));
+    let Some(name) = name.map(str::to_owned) else {
+        let message =
+            format!("the tool result {} answers no tool call of the conversation: send the call, too", result.id);
+        return Err(Refusal::new("messages.tool_call_id", message));
+    };
+    let name = job.context.names.fit(&name, MAX_NAME).into_owned();
+    let takes_media = models::is_gemini_3(options.model);
+    let mut media: Vec<&Media<'_>> = Vec::new();
+    for block in &result.content {
+        match block {
+            Block::Media(found) => media.push(found),
+            Block::Opaque(opaque) => settle_opaque(opaque, GEMINI, &mut job.losses)?,
+            Block::Text(_) | Block::ToolCall(_) | Block::ToolResult(_) | Block::Thinking { .. } | Block::Refusal(_) => {
+            }
+        }
+    }
+    let inline = |media: &&Media<'_>| takes_media && matches!(media.source, Source::Base64(_));
+    a.obj(|o| {
+        o.obj("functionResponse", |o| {
+            o.some_str("id", Some(&*result.id).filter(|id| !is_invented(id)));
+            o.str("name", &name);
+            o.obj("response", |o| {
+                let text = result_text(result);
+                match result.is_error {
+                    true => o.str("error", text.strip_prefix("Error: ").unwrap_or(&text)),
+                    false => o.str("result", &text),
+                }
+            });
+            if media.iter().any(inline) {
+                o.arr("parts", |a| media.iter().filter(|m| inline(m)).for_each(|m| put_inline(a, m)));
+            }
+        });
+    });
+    for moved in media.iter().filter(|m| !inline(m)) {
+        job.losses.emulated("tool_result.media");
+        put_media(a, moved, job)?;
+    }
+    Ok(())
+}
+
+fn put_inline(a: &mut Arr<'_>, media: &Media<'_>) {
+    let Source::Base64(data) = &media.source else { return };
+    let name = media.name.as_deref().unwrap_or_default();
+    let mime = if media.mime.is_empty() { mime_of(media.kind, data, name) } else { &*media.mime };
+    a.obj(|o| {
+        o.obj("inlineData", |o| {
+            o.str("mimeType", mime);
+            o.str("data", data);
+        });
+    });
+}
+
+fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Refusal> {
+    if media.detail.as_deref().is_some_and(|detail| detail != "auto") {
+        job.losses.dropped("image_url.detail");
+    }
+    match (&media.source, media.kind) {
+        (Source::Base64(_), _) => put_inline(a, media),
+        (Source::Text(text), _) => a.obj(|o| o.str("text", text)),
+        (Source::Url(url), _) => {
+            let mime = if media.mime.is_empty() { mime_of(media.kind, "", url) } else { &*media.mime };
+            a.obj(|o| {
+                o.obj("fileData", |o| {
+                    o.str("mimeType", mime);
+                    o.str("fileUri", url);
+                });
+            });
+        }
+        (Source::File(_), kind @ (MediaKind::Image | MediaKind::Document | MediaKind::Audio | MediaKind::Video)) => {
+            return Err(refuse_media(kind, "the file lies with another provider: send its data", GEMINI));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,398 @@
+//! Reads Chat Completions replies, of OpenAI and of all that imitate it.
+
+use super::reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn};
+use crate::wire::{
+    errors,
+    fields::{TextOr, text_of},
+    grammar::{Kind, Opener},
+    replay::{ReplayToken, TokenKind},
+    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
+    rules::{fnv, invented_id},
+    translate::Context,
+};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, sync::Arc};
+
+/// A tool call that is being streamed.
+#[derive(Debug, Default)]
+struct Call {
+    index: u64,
+    id: String,
+    name: String,
+    /// Arguments that could not go out yet.
+    held: String,
+    custom: bool,
+    balance: Balance,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Waiting,
+    Open,
+    Closed,
+}
+
+/// Tells when a streamed JSON object is complete, so that the next call may begin.
+#[derive(Debug, Default)]
+struct Balance {
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    begun: bool,
+}
+
+impl Balance {
+    fn take(&mut self, text: &str) {
+        for byte in text.bytes() {
+            if self.in_string {
+                self.in_string = self.escaped || byte != b'"';
+                self.escaped = !self.escaped && byte == b'\\';
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    self.begun = true;
+                }
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.begun && self.depth == 0 && !self.in_string
+    }
+}
+
+/// The most bytes that are held back for calls that are not yet their turn.
+const MAX_HELD_BYTES: usize = 32 << 20;
+
+/// Reads one reply.
+pub(crate) struct Decoder {
+    context: Arc<Context>,
+    opener: Opener,
+    started: bool,
+    reply_id: String,
+    calls: Vec<Call>,
+    /// Text that came while a call was unfinished.
+    late_text: String,
+    held_bytes: usize,
+    finish: Option<FinishReason>,
+    is_whole: bool,
+    ended: bool,
+}
+
+impl Decoder {
+    pub(crate) fn new(context: &Arc<Context>) -> Self {
+        Decoder {
+            context: Arc::clone(context),
+            opener: Opener::default(),
+            started: false,
+            reply_id: String::new(),
+            calls: Vec::new(),
+            late_text: String::new(),
+            held_bytes: 0,
+            finish: None,
+            is_whole: false,
+            ended: false,
+        }
+    }
+
+    fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
+        self.ended = true;
+        sink.event(Event::Error(error));
+    }
+
+    fn take(&mut self, chunk: ChunkIn<'_>, sink: &mut dyn Sink) {
+        if let Some(error) = chunk.error.filter(|raw| raw.get() != "null") {
+            return self.fail(errors::read_raw(error), sink);
+        }
+        self.start(&chunk, sink);
+        for choice in chunk.choices.into_iter().flatten() {
+            if choice.index.unwrap_or(0) == 0 {
+                self.choice(choice, sink);
+            } else {
+                sink.event(Event::Lost(Cow::Borrowed("choices")));
+            }
+        }
+        if let Some(usage) = chunk.usage.or(chunk.x_groq.and_then(|groq| groq.usage)) {
+            sink.event(Event::Usage(usage.counts()));
+        }
+    }
+
+    /// The reply starts with the first chunk that names itself or has content; Azure's first one does neither.
+    fn start(&mut self, chunk: &ChunkIn<'_>, sink: &mut dyn Sink) {
+        let named = chunk.id.as_ref().is_some_and(|id| !id.is_empty());
+        let empty = chunk.choices.as_ref().is_none_or(|c| c.is_empty());
+        if self.started || (!named && empty) {
+            return;
+        }
+        self.started = true;
+        let id = chunk.id.as_deref().filter(|id| !id.is_empty()).unwrap_or(&self.context.request_id).to_owned();
+        let model = chunk.model.as_deref().filter(|m| !m.is_empty()).unwrap_or(&self.context.model);
+        let created = chunk.created.filter(|c| *c >= 1.0).map(|c| c as u64);
+        sink.event(Event::Start { id: Cow::Borrowed(&id), model: Cow::Borrowed(model), created });
+        self.reply_id = id;
+    }
+
+    fn choice(&mut self, choice: ChoiceIn<'_>, sink: &mut dyn Sink) {
+        if choice.logprobs.is_some_and(|l| l.get() != "null") {
+            sink.event(Event::Lost(Cow::Borrowed("logprobs")));
+        }
+        let content = if self.is_whole { choice.message.or(choice.delta) } else { choice.delta };
+        if let Some(content) = content {
+            self.delta(content, sink);
+        }
+        if let Some(reason) = choice.finish_reason {
+            self.finish = Some(finish_reason(&reason));
+        }
+    }
+
+    fn delta(&mut self, delta: DeltaIn<'_>, sink: &mut dyn Sink) {
+        let thought = delta.reasoning_content.or(delta.reasoning);
+        let has_thought = thought.is_some();
+        if let Some(text) = thought {
+            self.text(BlockStart::Thinking, text.0, sink);
+        }
+        for raw in delta.reasoning_details.unwrap_or_default() {
+            self.detail(raw, has_thought, sink);
+        }
+        match delta.content {
+            None => {}
+            Some(TextOr::Text(text)) => self.text(BlockStart::Text, text.0, sink),
+            Some(TextOr::Parts(parts)) => parts.into_iter().for_each(|part| self.part(part, sink)),
+        }
+        if let Some(refusal) = delta.refusal {
+            self.text(BlockStart::Refusal, refusal.0, sink);
+        }
+        for annotation in delta.annotations.unwrap_or_default() {
+            self.annotation(annotation, sink);
+        }
+        for call in delta.tool_calls.into_iter().flatten() {
+            self.call(call, sink);
+        }
+        if let Some(function) = delta.function_call.filter(|f| !f.is_empty()) {
+            self.call(CallIn { index: Some(0), id: None, function: Some(function), custom: None }, sink);
+        }
+        for (field, value) in [("audio", delta.audio), ("images", delta.images)] {
+            if value.is_some_and(|v| v.get() != "null" && !v.get().contains("\"data\":\"\"")) {
+                sink.event(Event::Lost(Cow::Borrowed(field)));
+            }
+        }
+    }
+
+    fn part(&mut self, part: PartIn<'_>, sink: &mut dyn Sink) {
+        for thought in part.thinking.into_iter().flatten() {
+            if let Some(text) = thought.text {
+                self.text(BlockStart::Thinking, text.0, sink);
+            }
+        }
+        if let Some(text) = part.text {
+            self.text(BlockStart::Text, text.0, sink);
+        }
+    }
+
+    /// A provider's own reasoning element: shown as thinking, and kept to be given back.
+    fn detail(&mut self, raw: &RawValue, has_thought: bool, sink: &mut dyn Sink) {
+        let detail: DetailIn<'_> = serde_json::from_str(raw.get()).unwrap_or_default();
+        if let Some(text) = detail.text.filter(|_| !has_thought) {
+            self.text(BlockStart::Thinking, text.0, sink);
+        }
+        if (detail.signature.is_some() || detail.data.is_some()) && self.can_open() {
+            self.opener.ensure(BlockStart::Thinking, sink);
+            let token = ReplayToken::native(TokenKind::Details, Cow::Borrowed(raw.get()));
+            sink.event(Event::Delta(Delta::Token(token)));
+            self.opener.close(sink);
+        }
+    }
+
+    fn annotation(&mut self, annotation: AnnotationIn<'_>, sink: &mut dyn Sink) {
+        let Some(url) = annotation.url_citation else { return };
+        if self.opener.open() != Some(Kind::Text) {
+            return sink.event(Event::Lost(Cow::Borrowed("annotations")));
+        }
+        sink.event(Event::Delta(Delta::Citation(Citation {
+            span: url.start_index.zip(url.end_index),
+            url: url.url.map(|u| u.0).unwrap_or_default(),
+            title: url.title.map(|t| t.0).unwrap_or_default(),
+            quoted: Cow::Borrowed(""),
+        })));
+    }
+
+    /// Whether a block may be opened now: not inside an unfinished call.
+    fn can_open(&mut self) -> bool {
+        self.calls.iter().all(|call| call.state != State::Open || call.balance.is_complete())
+    }
+
+    fn text(&mut self, start: BlockStart<'_>, text: Cow<'_, str>, sink: &mut dyn Sink) {
+        if text.is_empty() {
+            return;
+        }
+        if self.opener.open() == Some(Kind::Call) && !self.can_open() {
+            self.hold(text.len(), sink);
+            self.late_text.push_str(&text);
+            return;
+        }
+        self.close_call();
+        self.opener.ensure(start, sink);
+        sink.event(Event::Delta(Delta::Text(text)));
+    }
+
+    fn hold(&mut self, bytes: usize, sink: &mut dyn Sink) {
+        self.held_bytes += bytes;
+        if self.held_bytes > MAX_HELD_BYTES {
+            self.fail(ReplyError::unreadable(&"too many unfinished tool calls"), sink);
+        }
+    }
+
+    fn close_call(&mut self) {
+        self.calls.iter_mut().filter(|call| call.state == State::Open).for_each(|call| call.state = State::Closed);
+    }
+
+    fn call(&mut self, call: CallIn<'_>, sink: &mut dyn Sink) {
+        let is_named = |f: &FunctionIn<'_>| f.name.as_deref().is_some_and(|n| !n.is_empty());
+        let continues_custom = call.function.is_none() && call.custom.is_some();
+        let custom = continues_custom || call.custom.as_ref().is_some_and(is_named);
+        let id = call.id.as_deref().filter(|id| !id.is_empty());
+        let function = if custom { call.custom } else { call.function };
+        let name = function.as_ref().and_then(|f| f.name.as_deref()).filter(|n| !n.is_empty());
+        let at = self.place_of_call(call.index, id, name);
+        let arguments = function.as_ref().and_then(|f| f.arguments.or(f.input)).map(text_of).unwrap_or_default();
+        let Some(entry) = self.calls.get_mut(at) else { return };
+        if entry.id.is_empty() {
+            entry.id = id.unwrap_or_default().to_owned();
+        }
+        if entry.name.is_empty() {
+            entry.name = name.unwrap_or_default().to_owned();
+        }
+        entry.custom |= custom;
+        if entry.state == State::Open {
+            entry.balance.take(&arguments);
+            if !arguments.is_empty() {
+                sink.event(Event::Delta(Delta::Arguments(arguments)));
+            }
+            return;
+        }
+        entry.held.push_str(&arguments);
+        self.hold(arguments.len(), sink);
+        self.open_next(false, sink);
+    }
+
+    /// Which call a fragment belongs to. Some providers give every parallel call the index 0, and some give none.
+    fn place_of_call(&mut self, index: Option<u64>, id: Option<&str>, name: Option<&str>) -> usize {
+        let same = |call: &Call| match (index, id) {
+            (Some(index), Some(id)) => call.index == index && (call.id.is_empty() || call.id == id || name.is_none()),
+            (Some(index), None) => call.index == index,
+            (None, Some(id)) => call.id == id,
+            (None, None) => name.is_none(),
+        };
+        if let Some(at) = self.calls.iter().rposition(same) {
+            return at;
+        }
+        let index = index.unwrap_or(self.calls.len() as u64);
+        self.calls.push(Call { index, ..Call::default() });
+        self.calls.len() - 1
+    }
+
+    /// Opens the next waiting call if the open one is complete; at the end, whatever is left.
+    fn open_next(&mut self, at_end: bool, sink: &mut dyn Sink) {
+        loop {
+            if !at_end && !self.can_open() {
+                return;
+            }
+            let Some(at) = self.calls.iter().position(|call| call.state == State::Waiting) else { return };
+            let Some(call) = self.calls.get(at) else { return };
+            if call.name.is_empty() && !at_end {
+                return;
+            }
+            self.close_call();
+            let seed = fnv(self.reply_id.as_bytes());
+            let Some(call) = self.calls.get_mut(at) else { return };
+            if call.id.is_empty() {
+                call.id = invented_id(seed, at);
+            }
+            call.state = State::Open;
+            let (id, name) = (Cow::Borrowed(&*call.id), Cow::Borrowed(&*call.name));
+            self.opener.start(BlockStart::ToolCall { id, name, custom: call.custom }, sink);
+            let held = std::mem::take(&mut call.held);
+            call.balance.take(&held);
+            if !held.is_empty() {
+                sink.event(Event::Delta(Delta::Arguments(Cow::Owned(held))));
+            }
+        }
+    }
+
+    fn end(&mut self, sink: &mut dyn Sink) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        if !self.started && self.finish.is_none() {
+            return;
+        }
+        self.open_next(true, sink);
+        self.close_call();
+        let late = std::mem::take(&mut self.late_text);
+        self.text(BlockStart::Text, Cow::Owned(late), sink);
+        self.opener.close(sink);
+        let reason = self.finish.unwrap_or(FinishReason::Unknown);
+        // A named tool choice is reported as `stop`, so the calls decide.
+        let reason = match reason {
+            FinishReason::Stop | FinishReason::Unknown if !self.calls.is_empty() => FinishReason::ToolCalls,
+            FinishReason::ToolCalls if self.calls.is_empty() => FinishReason::Stop,
+            reason => reason,
+        };
+        sink.event(Event::Finish(Finish { reason, detail: None }));
+        sink.event(Event::End);
+    }
+}
+
+fn finish_reason(word: &str) -> FinishReason {
+    match word {
+        "stop" => FinishReason::Stop,
+        "length" | "model_length" => FinishReason::Length,
+        "tool_calls" | "function_call" => FinishReason::ToolCalls,
+        "content_filter" => FinishReason::Refusal,
+        _ => FinishReason::Unknown,
+    }
+}
+
+impl ReplyDecoder for Decoder {
+    fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
+        if self.ended {
+            return;
+        }
+        if data.trim_ascii() == b"[DONE]" {
+            return self.end(sink);
+        }
+        match serde_json::from_slice(data) {
+            Ok(chunk) => self.take(chunk, sink),
+            Err(error) => self.fail(ReplyError::unreadable(&error), sink),
+        }
+    }
+
+    fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) {
+        self.is_whole = true;
+        match serde_json::from_slice::<ChunkIn<'_>>(body) {
+            Ok(reply) => {
+                let has_choice = reply.choices.as_ref().is_some_and(|choices| !choices.is_empty());
+                self.take(reply, sink);
+                if has_choice {
+                    self.end(sink);
+                }
+            }
+            Err(_) => self.fail(errors::read(502, body), sink),
+        }
+    }
+
+    fn finish(&mut self, sink: &mut dyn Sink) {
+        // Many providers leave `[DONE]` out; a finish reason alone tells that the answer is whole.
+        if self.finish.is_some() {
+            self.end(sink);
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! Writes a Chat Completions request from the common form.
+
+use crate::wire::{
+    WireFormat,
+    compose::{self, Arr, Obj},
+    fields::Num,
+    loss::{Losses, Refusal},
+    models,
+    replay::TokenKind,
+    request::{Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn},
+    rules::{fit, mime_of, refuse_media, result_text, settle_opaque},
+    schema,
+    translate::{Job, Options},
+};
+use std::borrow::Cow;
+
+const CHAT: WireFormat = WireFormat::OpenaiChat;
+/// The longest tool name and tool call id that OpenAI takes.
+const MAX_NAME: usize = 64;
+const MAX_ID: usize = 40;
+
+/// Writes the body.
+pub(crate) fn encode(request: Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<Vec<u8>, Refusal> {
+    check(&request, job)?;
+    let mut messages = Vec::new();
+    let mut failed = None;
+    compose::arr(&mut messages, |a| {
+        for turn in &request.turns {
+            let result = put_turn(a, turn, options, job);
+            if let Err(refusal) = result {
+                failed.get_or_insert(refusal);
+            }
+        }
+    });
+    if let Some(refusal) = failed {
+        return Err(refusal);
+    }
+    let mut out = Vec::with_capacity(messages.len() + 1024);
+    compose::obj(&mut out, |o| {
+        o.str("model", options.model);
+        o.key("messages").extend_from_slice(&messages);
+        put_settings(o, &request, options, job);
+        put_tools(o, &request, options, job);
+        if request.stream {
+            o.bool("stream", true);
+            o.obj("stream_options", |o| o.bool("include_usage", true));
+        }
+    });
+    Ok(out)
+}
+
+fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
+    for opaque in &request.opaque {
+        settle_opaque(opaque, CHAT, &mut job.losses)?;
+    }
+    if request.turns.iter().all(|turn| turn.blocks.is_empty()) {
+        return Err(Refusal::new("messages", "messages is empty: send at least one"));
+    }
+    if request.sampling.n.is_some() {
+        return Err(Refusal::new("n", "only one answer per request can be translated for this model: ask for one"));
+    }
+    if request.sampling.stop.len() > 4 {
+        return Err(Refusal::new("stop", "this model's provider takes at most 4 stop sequences: send fewer"));
+    }
+    Ok(())
+}
+
+fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job: &mut Job) {
+    let s = &request.sampling;
+    let losses = &mut job.losses;
+    let reasons = models::is_openai_reasoning(options.model) && !options.compatible;
+    o.some_int(if options.compatible { "max_tokens" } else { "max_completion_tokens" }, s.max_tokens);
+    if reasons {
+        let plain = |n: &Option<Num>| n.as_ref().is_none_or(|n| n.as_f64() == 1.0);
+        for (field, is_plain) in [("temperature", plain(&s.temperature)), ("top_p", plain(&s.top_p))] {
+            if !is_plain {
+                losses.dropped(field);
+            }
+        }
+    } else {
+        o.some_num("temperature", s.temperature.as_ref());
+        o.some_num("top_p", s.top_p.as_ref());
+    }
+    if s.top_k.is_some() {
+        losses.dropped("top_k");
+    }
+    if !s.stop.is_empty() {
+        o.arr("stop", |a| s.stop.iter().for_each(|stop| a.str(stop)));
+    }
+    o.some_num("seed", s.seed.as_ref());
+    o.some_num("frequency_penalty", s.frequency_penalty.as_ref());
+    o.some_num("presence_penalty", s.presence_penalty.as_ref());
+    if s.logprobs {
+        losses.dropped("logprobs");
+    }
+    put_output(o, &request.output);
+    put_reasoning(o, request, options, losses);
+    o.some_str("verbosity", request.verbosity.as_deref());
+    if let Some(user) = request.user.as_deref() {
+        let fitted = fit_user(user, losses);
+        o.str(if options.compatible { "user" } else { "safety_identifier" }, &fitted);
+    }
+    if request.metadata.is_some() {
+        // Chat Completions takes metadata only with answers that it stores.
+        losses.dropped("metadata");
+    }
+    match request.tier.as_deref() {
+        None => {}
+        Some("standard_only") => o.str("service_tier", "default"),
+        Some(tier @ ("auto" | "default" | "flex" | "scale" | "priority" | "fast")) => o.str("service_tier", tier),
+        Some(_) => losses.dropped("service_tier"),
+    }
+    if request.store == Some(true) {
+        losses.dropped("store");
+    }
+    o.some_str("prompt_cache_key", request.cache_key.as_deref());
+}
+
+/// OpenAI takes at most 64 characters to tell users apart: longer ids become a hash.
+pub(crate) fn fit_user<'u>(user: &'u str, losses: &mut Losses) -> Cow<'u, str> {
+    if user.len() <= 64 {
+        return Cow::Borrowed(user);
+    }
+    losses.approximated("user");
+    Cow::Owned(format!("user_{:016x}", crate::wire::rules::fnv(user.as_bytes())))
+}
+
+fn put_output(o: &mut Obj<'_>, output: &OutputFormat<'_>) {
+    match output {
+        OutputFormat::Text => {}
+        OutputFormat::Json => o.obj("response_format", |o| o.str("type", "json_object")),
+        OutputFormat::Schema { name, description, schema, strict } => o.obj("response_format", |o| {
+            o.str("type", "json_schema");
+            o.obj("json_schema", |o| {
+                o.str("name", &fit(name.as_deref().unwrap_or("response"), 64));
+                o.some_str("description", description.as_deref());
+                if let Some(schema) = schema {
+                    schema::put(o.key("schema"), *schema);
+                }
+                if let Some(strict) = strict {
+                    o.bool("strict", *strict);
+                }
+            });
+        }),
+    }
+}
+
+fn put_reasoning(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, losses: &mut Losses) {
+    let Some(reasoning) = request.reasoning else { return };
+    let Some(level) = reasoning.effort.level() else { return };
+    if !options.compatible && !models::is_openai_reasoning(options.model) {
+        if !reasoning.effort.is_off() {
+            losses.dropped("reasoning");
+        }
+        return;
+    }
+    if matches!(reasoning.effort, Effort::Budget(1..)) {
+        losses.approximated("reasoning");
+    }
+    let name = models::openai_effort(options.model, level, options.compatible);
+    if let Some(name) = name {
+        if name != level.name() {
+            losses.approximated("reasoning");
+        }
+        o.str("reasoning_effort", name);
+    }
+}
+
+fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job: &mut Job) {
+    if request.web_search {
+        if options.compatible { job.losses.dropped("web_search") } else { o.obj("web_search_options", |_| {}) }
+    }
+    if request.tools.is_empty() {
+        return;
+    }
+    let strict = matches!(request.tool_choice, Some(ToolChoice::Validated { .. }));
+    o.arr("tools", |a| request.tools.iter().for_each(|tool| put_tool(a, tool, strict, job)));
+    if request.parallel_tools == Some(false) {
+        o.bool("parallel_tool_calls", false);
+    }
+    let Some(choice) = &request.tool_choice else { return };
+    match choice {
+        ToolChoice::Auto => o.str("tool_choice", "auto"),
+        ToolChoice::None => o.str("tool_choice", "none"),
+        ToolChoice::Any => o.str("tool_choice", "required"),
+        ToolChoice::Validated { names } if names.is_empty() => {
+            job.losses.emulated("tool_choice");
+            o.str("tool_choice", "auto");
+        }
+        ToolChoice::Named(name) => {
+            let custom = request.tools.iter().any(|tool| tool.custom && tool.name == *name);
+            let kind = if custom { "custom" } else { "function" };
+            let name = job.context.names.fit(name, MAX_NAME);
+            o.obj("tool_choice", |o| {
+                o.str("type", kind);
+                o.obj(kind, |o| o.str("name", &name));
+            });
+        }
+        ToolChoice::Allowed { names, required } => put_allowed(o, names, *required, job),
+        ToolChoice::Validated { names } => put_allowed(o, names, false, job),
+    }
+}
+
+fn put_allowed(o: &mut Obj<'_>, names: &[Cow<'_, str>], required: bool, job: &mut Job) {
+    o.obj("tool_choice", |o| {
+        o.str("type", "allowed_tools");
+        o.obj("allowed_tools", |o| {
+            o.str("mode", if required { "required" } else { "auto" });
+            o.arr("tools", |a| {
+                for name in names {
+                    let name = job.context.names.fit(name, MAX_NAME);
+                    a.obj(|o| {
+                        o.str("type", "function");
+                        o.obj("function", |o| o.str("name", &name));
+                    });
+                }
+            });
+        });
+    });
+}
+
+fn put_tool(a: &mut Arr<'_>, tool: &Tool<'_>, strict: bool, job: &mut Job) {
+    let name = job.context.names.fit(&tool.name, MAX_NAME);
+    let kind = if tool.custom { "custom" } else { "function" };
+    a.obj(|o| {
+        o.str("type", kind);
+        o.obj(kind, |o| {
+            o.str("name", &name);
+            o.some_str("description", tool.description.as_deref());
+            if let Some(schema) = tool.schema {
+                schema::put_object(o.key("parameters"), Some(schema));
+            }
+            if strict || tool.strict == Some(true) {
+                o.bool("strict", true);
+            }
+        });
+    });
+}
+
+fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut Job) -> Result<(), Refusal> {
+    match turn.role {
+        Role::System => {
+            let text = texts(&turn.blocks).join("\n\n");
+            a.obj(|o| {
+                o.str("role", "system");
+                o.str("content", &text);
+            });
+            Ok(())
+        }
+        Role::Assistant => put_assistant(a, turn, options, job),
+        Role::User => put_user(a, turn, job),
+    }
+}
+
+fn texts<'t>(blocks: &'t [Block<'_>]) -> Vec<&'t str> {
+    let text = |block: &'t Block<'_>| match block {
+        Block::Text(text) => Some(&**text),
+        Block::Media(_)
+        | Block::ToolCall(_)
+        | Block::ToolResult(_)
+        | Block::Thinking { .. }
+        | Block::Refusal(_)
+        | Block::Opaque(_) => None,
+    };
+    blocks.iter().filter_map(text).collect()
+}
+
+fn put_user(a: &mut Arr<'_>, turn: &Turn<'_>, job: &mut Job) -> Result<(), Refusal> {
+    let mut moved: Vec<&Media<'_>> = Vec::new();
+    for block in &turn.blocks {
+        if let Block::ToolResult(result) = block {
+            put_result(a, result, &mut moved, job)?;
+        }
+    }
+    let rest: Vec<&Block<'_>> = turn.blocks.iter().filter(|b| !matches!(b, Block::ToolResult(_))).collect();
+    if rest.is_empty() && moved.is_empty() {
+        return Ok(());
+    }
+    let mut parts = Vec::new();
+    let mut failed = Ok(());
+    compose::arr(&mut parts, |a| {
+        if !moved.is_empty() {
+            put_text(a, "The images of the tool results above:");
+        }
+        for media in &moved {
+            failed = std::mem::replace(&mut failed, Ok(())).and_then(|()| put_media(a, media, job));
+        }
+        for block in &rest {
+            failed = std::mem::replace(&mut failed, Ok(())).and_then(|()| put_user_block(a, block, job));
+        }
+    });
+    failed?;
+    a.obj(|o| {
+        o.str("role", "user");
+        match (moved.is_empty(), rest.as_slice()) {
+            (true, [Block::Text(text)]) => o.str("content", text),
+            _ => o.key("content").extend_from_slice(&parts),
+        }
+    });
+    Ok(())
+}
+
+fn put_text(a: &mut Arr<'_>, text: &str) {
+    a.obj(|o| {
+        o.str("type", "text");
+        o.str("text", text);
+    });
+}
+
+fn put_user_block(a: &mut Arr<'_>, block: &Block<'_>, job: &mut Job) -> Result<(), Refusal> {
+    match block {
+        Block::Text(text) | Block::Refusal(text) => put_text(a, text),
+        Block::Media(media) => put_media(a, media, job)?,
+        Block::Opaque(opaque) => settle_opaque(opaque, CHAT, &mut job.losses)?,
+        Block::ToolCall(_) | Block::ToolResult(_) | Block::Thinking { .. } => job.losses.dropped("messages.content"),
+    }
+    Ok(())
+}
+
+fn put_result<'r>(
+    a: &mut Arr<'_>,
+    result: &'r ToolResult<'_>,
+    moved: &mut Vec<&'r Media<'r>>,
+    job: &mut Job,
+) -> Result<(), Refusal> {
+    for block in &result.content {
+        match block {
+            Block::Media(media) => {
+                job.losses.emulated("tool_result.media");
+                moved.push(media);
+            }
+            Block::Opaque(opaque) => settle_opaque(opaque, CHAT, &mut job.losses)?,
+            Block::Text(_) | Block::ToolCall(_) | Block::ToolResult(_) | Block::Thinking { .. } | Block::Refusal(_) => {
+            }
+        }
+    }
+    if result.is_error {
+        job.losses.emulated("tool_result.is_error");
+    }
+    a.obj(|o| {
+        o.str("role", "tool");
+        o.str("tool_call_id", &fit(&result.id, MAX_ID));
+        o.str("content", &result_text(result));
+    });
+    Ok(())
+}
+
+fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Refusal> {
+    match (media.kind, &media.source) {
+        (MediaKind::Image, Source::Url(url)) => put_image(a, url, media),
+        (MediaKind::Image, Source::Base64(data)) => {
+            let mime = if media.mime.is_empty() { mime_of(media.kind, data, "") } else { &media.mime };
+            put_image(a, &format!("data:{mime};base64,{data}"), media);
+        }
+        (MediaKind::Audio, Source::Base64(data)) => {
+            let format = match &*media.mime {
+                "audio/mp3" | "audio/mpeg" => "mp3",
+                "audio/wav" | "audio/x-wav" | "audio/wave" => "wav",
+                _ => return Err(refuse_media(media.kind, "send it as wav or mp3", CHAT)),
+            };
+            a.obj(|o| {
+                o.str("type", "input_audio");
+                o.obj("input_audio", |o| {
+                    o.str("data", data);
+                    o.str("format", format);
+                });
+            });
+        }
+        (MediaKind::Document, Source::Base64(data)) if media.mime.starts_with("text/") => {
+            put_text(a, &decode_text(data).ok_or_else(|| refuse_media(media.kind, "its text is not UTF-8", CHAT))?);
+        }
+        (MediaKind::Document, Source::Base64(data)) => {
+            let mime = if media.mime.is_empty() { "application/pdf" } else { &*media.mime };
+            a.obj(|o| {
+                o.str("type", "file");
+                o.obj("file", |o| {
+                    o.str("filename", media.name.as_deref().unwrap_or("document.pdf"));
+                    o.str("file_data", &format!("data:{mime};base64,{data}"));
+                });
+            });
+        }
+        (_, Source::Text(text)) => put_text(a, text),
+        (MediaKind::Document, Source::File(id)) if job.origin_is_openai() => a.obj(|o| {
+            o.str("type", "file");
+            o.obj("file", |o| o.str("file_id", id));
+        }),
+        (MediaKind::Document, Source::Url(_)) => {
+            return Err(refuse_media(media.kind, "send its data instead of its address", CHAT));
+        }
+        (MediaKind::Video, _) => return Err(refuse_media(media.kind, "it takes no video", CHAT)),
+        (MediaKind::Audio, _) => return Err(refuse_media(media.kind, "send its data", CHAT)),
+        (MediaKind::Image | MediaKind::Document, Source::File(_)) => {
+            return Err(refuse_media(media.kind, "the file lies with another provider: send its data", CHAT));
+        }
+    }
+    Ok(())
+}
+
+/// Base64 data as text.
+pub(crate) fn decode_text(data: &str) -> Option<String> {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.decode(data).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+fn put_image(a: &mut Arr<'_>, url: &str, media: &Media<'_>) {
+    a.obj(|o| {
+        o.str("type", "image_url");
+        o.obj("image_url", |o| {
+            o.str("url", url);
+            o.some_str("detail", media.detail.as_deref().filter(|d| *d != "original"));
+        });
+    });
+}
+
+fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut Job) -> Result<(), Refusal> {
+    let mut text = String::new();
+    let mut refusal = None;
+    let mut thoughts = String::new();
+    let mut details = Vec::new();
+    let mut calls = Vec::new();
+    for block in &turn.blocks {
+        match block {
+            Block::Text(more) => text.push_str(more),
+            Block::Refusal(said) => refusal = Some(&**said),
+            Block::ToolCall(call) => calls.push(call),
+            Block::Thinking { text, token } => {
+                let own = token.as_ref().filter(|t| t.kind == TokenKind::Details && t.suits(CHAT, options.model));
+                match own {
+                    Some(token) => details.push(&*token.data),
+                    None if options.compatible && !text.is_empty() => thoughts.push_str(text),
+                    None => job.losses.dropped("reasoning"),
+                }
+            }
+            Block::Opaque(opaque) => settle_opaque(opaque, CHAT, &mut job.losses)?,
+            Block::Media(_) => job.losses.dropped("messages.assistant.media"),
+            Block::ToolResult(_) => job.losses.dropped("messages.assistant.tool_result"),
+        }
+    }
+    if text.is_empty() && refusal.is_none() && calls.is_empty() {
+        return Ok(());
+    }
+    a.obj(|o| {
+        o.str("role", "assistant");
+        o.str_or_null("content", Some(&*text).filter(|t| !t.is_empty()));
+        o.some_str("refusal", refusal);
+        o.some_str("reasoning_content", Some(&*thoughts).filter(|t| !t.is_empty()));
+        if !details.is_empty() {
+            o.arr("reasoning_details", |a| details.iter().for_each(|detail| a.raw(detail)));
+        }
+        if !calls.is_empty() {
+            o.arr("tool_calls", |a| {
+                for call in calls {
+                    let name = job.context.names.fit(&call.name, MAX_NAME);
+                    let kind = if call.custom { "custom" } else { "function" };
+                    a.obj(|o| {
+                        o.str("id", &fit(&call.id, MAX_ID));
+                        o.str("type", kind);
+                        o.obj(kind, |o| {
+                            o.str("name", &name);
+                            let empty = !call.custom && call.arguments.trim().is_empty();
+                            let arguments = if empty { "{}" } else { &*call.arguments };
+                            o.str(if call.custom { "input" } else { "arguments" }, arguments);
+                        });
+                    });
+                }
+            });
+        }
+    });
+    Ok(())
+}

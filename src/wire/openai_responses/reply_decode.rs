@@ -1,0 +1,419 @@
+//! Reads Responses replies.
+//!
+//! Only the first unfinished item goes out as it comes; what belongs to later items is held until their turn.
+
+use super::reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn};
+use crate::wire::{
+    errors,
+    fields::Soft,
+    grammar::{Kind, Opener},
+    replay::{ReplayToken, TokenKind},
+    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
+    translate::Context,
+};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, sync::Arc};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ItemKind {
+    Message,
+    Reasoning,
+    Call,
+    CustomCall,
+    Other,
+}
+
+impl ItemKind {
+    fn of(kind: &str) -> ItemKind {
+        match kind {
+            "message" => ItemKind::Message,
+            "reasoning" => ItemKind::Reasoning,
+            "function_call" => ItemKind::Call,
+            "custom_tool_call" => ItemKind::CustomCall,
+            _ => ItemKind::Other,
+        }
+    }
+}
+
+/// One output item.
+#[derive(Debug)]
+struct Item {
+    index: u64,
+    kind: ItemKind,
+    call_id: String,
+    name: String,
+    /// Whether the block of a call has been opened.
+    begun: bool,
+    /// Whether content came by deltas, so that the repetitions are not to be read.
+    streamed: bool,
+    cited: bool,
+    done: bool,
+    /// What came before the item's turn.
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Text(String),
+    Refusal(String),
+    Thought(String),
+    Arguments(String),
+    Token(String),
+    Citation(Citation<'static>),
+}
+
+/// The most bytes that are held back for items that are not yet their turn.
+const MAX_HELD_BYTES: usize = 32 << 20;
+
+/// Reads one reply.
+pub(crate) struct Decoder {
+    context: Arc<Context>,
+    opener: Opener,
+    started: bool,
+    items: Vec<Item>,
+    /// The first item that is not finished.
+    head: usize,
+    held_bytes: usize,
+    has_calls: bool,
+    ended: bool,
+}
+
+impl Decoder {
+    pub(crate) fn new(context: &Arc<Context>) -> Self {
+        Decoder {
+            context: Arc::clone(context),
+            opener: Opener::default(),
+            started: false,
+            items: Vec::new(),
+            head: 0,
+            held_bytes: 0,
+            has_calls: false,
+            ended: false,
+        }
+    }
+
+    fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
+        self.ended = true;
+        sink.event(Event::Error(error));
+    }
+
+    fn start(&mut self, response: Option<&ResponseIn<'_>>, sink: &mut dyn Sink) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        let id = response.and_then(|r| r.id.as_deref()).unwrap_or(&self.context.request_id);
+        let model = response.and_then(|r| r.model.as_deref()).unwrap_or(&self.context.model);
+        let created = response.and_then(|r| r.created_at).filter(|c| *c >= 1.0).map(|c| c as u64);
+        sink.event(Event::Start { id: Cow::Borrowed(id), model: Cow::Borrowed(model), created });
+    }
+
+    fn take(&mut self, event: EventIn<'_>, data: &[u8], sink: &mut dyn Sink) {
+        let kind = event.kind.as_deref().unwrap_or_default();
+        if kind == "error" {
+            return self.fail(errors::read(0, data), sink);
+        }
+        let index = event.output_index.unwrap_or(0);
+        match kind {
+            "response.output_text.delta" => self.piece(index, ItemKind::Message, Held::Text, event.delta, sink),
+            "response.refusal.delta" => self.piece(index, ItemKind::Message, Held::Refusal, event.delta, sink),
+            "response.function_call_arguments.delta" => {
+                self.piece(index, ItemKind::Call, Held::Arguments, event.delta, sink);
+            }
+            "response.custom_tool_call_input.delta" => {
+                self.piece(index, ItemKind::CustomCall, Held::Arguments, event.delta, sink);
+            }
+            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+                self.piece(index, ItemKind::Reasoning, Held::Thought, event.delta, sink);
+            }
+            "response.reasoning_summary_part.added" if event.summary_index.unwrap_or(0) > 0 => {
+                let gap = Soft(Some(Cow::Borrowed("\n\n")));
+                self.piece(index, ItemKind::Reasoning, Held::Thought, gap, sink);
+            }
+            "response.output_text.annotation.added" => {
+                if let Some(annotation) = event.annotation {
+                    self.annotation(index, annotation, sink);
+                }
+            }
+            "response.output_item.added" => {
+                if let Some(item) = event.item {
+                    self.start(None, sink);
+                    self.add(index, &item, sink);
+                }
+            }
+            "response.output_item.done" => {
+                if let Some(item) = event.item {
+                    self.start(None, sink);
+                    self.done(index, item, sink);
+                }
+            }
+            "response.created" | "response.in_progress" | "response.queued" => {
+                self.start(event.response.as_ref(), sink);
+            }
+            "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
+                if let Some(response) = event.response {
+                    self.response(response, sink);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Where the item of this index stands, made if it was never announced.
+    fn place(&mut self, index: u64, kind: ItemKind) -> usize {
+        if let Some(at) = self.items.iter().rposition(|item| item.index == index) {
+            return at;
+        }
+        self.items.push(Item {
+            index,
+            kind,
+            call_id: String::new(),
+            name: String::new(),
+            begun: false,
+            streamed: false,
+            cited: false,
+            done: false,
+            held: Vec::new(),
+        });
+        self.items.len() - 1
+    }
+
+    fn add(&mut self, index: u64, item: &ItemIn<'_>, sink: &mut dyn Sink) {
+        let kind = ItemKind::of(item.kind.as_deref().unwrap_or_default());
+        let at = self.place(index, kind);
+        let Some(entry) = self.items.get_mut(at) else { return };
+        entry.kind = kind;
+        if let Some(id) = item.call_id.as_deref().or(item.id.as_deref()).filter(|_| entry.call_id.is_empty()) {
+            entry.call_id = id.to_owned();
+        }
+        if let Some(name) = item.name.as_deref().filter(|_| entry.name.is_empty()) {
+            entry.name = name.to_owned();
+        }
+        if kind == ItemKind::Other {
+            let what = item.kind.as_deref().unwrap_or_default();
+            sink.event(Event::Lost(Cow::Owned(format!("output.{what}"))));
+        }
+        self.begin_call(at, sink);
+    }
+
+    /// Opens the block of a call whose turn it is; text and thoughts open theirs with their first words.
+    fn begin_call(&mut self, at: usize, sink: &mut dyn Sink) {
+        if at != self.head {
+            return;
+        }
+        let Some(entry) = self.items.get_mut(at) else { return };
+        if entry.begun || !matches!(entry.kind, ItemKind::Call | ItemKind::CustomCall) {
+            return;
+        }
+        entry.begun = true;
+        self.has_calls = true;
+        let custom = entry.kind == ItemKind::CustomCall;
+        let (id, name) = (Cow::Borrowed(&*entry.call_id), Cow::Borrowed(&*entry.name));
+        self.opener.start(BlockStart::ToolCall { id, name, custom }, sink);
+    }
+
+    fn piece(&mut self, index: u64, kind: ItemKind, make: fn(String) -> Held, delta: Soft<'_>, sink: &mut dyn Sink) {
+        let Some(delta) = delta.0.filter(|d| !d.is_empty()) else { return };
+        self.start(None, sink);
+        let at = self.place(index, kind);
+        let Some(entry) = self.items.get_mut(at) else { return };
+        entry.streamed = true;
+        if at != self.head {
+            self.held_bytes += delta.len();
+            entry.held.push(make(delta.into_owned()));
+            if self.held_bytes > MAX_HELD_BYTES {
+                self.fail(ReplyError::unreadable(&"too many unfinished items"), sink);
+            }
+            return;
+        }
+        let block = match make(String::new()) {
+            Held::Text(_) => BlockStart::Text,
+            Held::Refusal(_) => BlockStart::Refusal,
+            Held::Thought(_) => BlockStart::Thinking,
+            Held::Arguments(_) | Held::Token(_) | Held::Citation(_) => {
+                self.begin_call(at, sink);
+                return sink.event(Event::Delta(Delta::Arguments(delta)));
+            }
+        };
+        self.opener.ensure(block, sink);
+        sink.event(Event::Delta(Delta::Text(delta)));
+    }
+
+    fn annotation(&mut self, index: u64, annotation: AnnotationIn<'_>, sink: &mut dyn Sink) {
+        let Some(citation) = citation(annotation) else {
+            return sink.event(Event::Lost(Cow::Borrowed("annotations")));
+        };
+        let at = self.place(index, ItemKind::Message);
+        let Some(entry) = self.items.get_mut(at) else { return };
+        entry.cited = true;
+        entry.held.push(Held::Citation(citation));
+        if at == self.head {
+            self.release(at, sink);
+        }
+    }
+
+    /// An item is complete: says what of it was never streamed, and lets the next ones go.
+    fn done(&mut self, index: u64, item: ItemIn<'_>, sink: &mut dyn Sink) {
+        self.add(index, &item, sink);
+        let Some(at) = self.items.iter().rposition(|entry| entry.index == index) else { return };
+        let Some(entry) = self.items.get_mut(at) else { return };
+        if std::mem::replace(&mut entry.done, true) {
+            return;
+        }
+        entry.complete(item);
+        while let Some(entry) = self.items.get(self.head) {
+            let (done, at) = (entry.done, self.head);
+            self.begin_call(at, sink);
+            self.release(at, sink);
+            if !done {
+                break;
+            }
+            self.opener.close(sink);
+            self.head += 1;
+        }
+    }
+
+    /// Gives out what was held for the item whose turn it is.
+    fn release(&mut self, at: usize, sink: &mut dyn Sink) {
+        let Some(entry) = self.items.get_mut(at) else { return };
+        for held in std::mem::take(&mut entry.held) {
+            let (block, text) = match held {
+                Held::Text(text) => (BlockStart::Text, text),
+                Held::Refusal(text) => (BlockStart::Refusal, text),
+                Held::Thought(text) => (BlockStart::Thinking, text),
+                Held::Arguments(text) => {
+                    sink.event(Event::Delta(Delta::Arguments(Cow::Owned(text))));
+                    continue;
+                }
+                Held::Token(data) => {
+                    self.opener.ensure(BlockStart::Thinking, sink);
+                    let token = ReplayToken::native(TokenKind::Encrypted, Cow::Owned(data));
+                    sink.event(Event::Delta(Delta::Token(token)));
+                    continue;
+                }
+                Held::Citation(citation) => {
+                    if self.opener.open() == Some(Kind::Text) {
+                        sink.event(Event::Delta(Delta::Citation(citation)));
+                    }
+                    continue;
+                }
+            };
+            self.opener.ensure(block, sink);
+            sink.event(Event::Delta(Delta::Text(Cow::Owned(text))));
+        }
+    }
+
+    /// A whole response, or the end of a stream, which may hold items that were never streamed.
+    fn response(&mut self, mut response: ResponseIn<'_>, sink: &mut dyn Sink) {
+        self.start(Some(&response), sink);
+        let status = response.status.as_deref().unwrap_or("completed").to_owned();
+        let error = response.error.filter(|raw| raw.get() != "null");
+        for (index, item) in response.output.take().into_iter().flatten().enumerate() {
+            self.done(index as u64, item, sink);
+        }
+        if let Some(usage) = &response.usage {
+            sink.event(Event::Usage(usage.counts()));
+        }
+        if let Some(error) = error {
+            return self.fail(errors::read_raw(error), sink);
+        }
+        if status == "failed" || status == "cancelled" {
+            return self.fail(ReplyError::cut(), sink);
+        }
+        self.flush(sink);
+        let incomplete = response.incomplete_details.as_ref().and_then(|d| d.reason.as_deref());
+        let reason = match (&*status, incomplete) {
+            ("incomplete", Some("content_filter")) => FinishReason::Refusal,
+            ("incomplete", Some("max_output_tokens" | "max_tokens") | None) => FinishReason::Length,
+            ("incomplete", Some(_)) => FinishReason::Unknown,
+            ("completed", _) if self.has_calls => FinishReason::ToolCalls,
+            ("completed", _) => FinishReason::Stop,
+            _ => return self.fail(ReplyError::cut(), sink),
+        };
+        self.ended = true;
+        sink.event(Event::Finish(Finish { reason, detail: None }));
+        sink.event(Event::End);
+    }
+
+    /// Everything that is still held goes out in order: nothing more will come.
+    fn flush(&mut self, sink: &mut dyn Sink) {
+        while self.head < self.items.len() {
+            let at = self.head;
+            self.begin_call(at, sink);
+            self.release(at, sink);
+            self.opener.close(sink);
+            self.head += 1;
+        }
+        self.opener.close(sink);
+    }
+}
+
+impl Item {
+    fn complete(&mut self, item: ItemIn<'_>) {
+        let text_of = |raw: &RawValue| crate::wire::fields::text_of(raw).into_owned();
+        match self.kind {
+            ItemKind::Message => {
+                for part in item.content.into_iter().flatten() {
+                    if !self.streamed {
+                        self.held.extend(part.text.map(|t| Held::Text(t.0.into_owned())));
+                        self.held.extend(part.refusal.map(|r| Held::Refusal(r.0.into_owned())));
+                    }
+                    if !self.cited {
+                        let citations = part.annotations.into_iter().flatten().filter_map(citation);
+                        self.held.extend(citations.map(Held::Citation));
+                    }
+                }
+            }
+            ItemKind::Reasoning => {
+                if !self.streamed {
+                    let summary = item.summary.filter(|s| !s.is_empty()).or(item.content).unwrap_or_default();
+                    let texts: Vec<_> = summary.into_iter().filter_map(|part| part.text).map(|t| t.0).collect();
+                    if !texts.is_empty() {
+                        self.held.push(Held::Thought(texts.join("\n\n")));
+                    }
+                }
+                let token = item.encrypted_content.filter(|data| !data.is_empty());
+                self.held.extend(token.map(|data| Held::Token(data.0.into_owned())));
+            }
+            ItemKind::Call | ItemKind::CustomCall => {
+                if !self.streamed {
+                    let arguments = item.arguments.or(item.input).map(text_of).filter(|a| !a.is_empty());
+                    self.held.extend(arguments.map(Held::Arguments));
+                }
+            }
+            ItemKind::Other => {}
+        }
+    }
+}
+
+fn citation(annotation: AnnotationIn<'_>) -> Option<Citation<'static>> {
+    Some(Citation {
+        url: Cow::Owned(annotation.url?.0.into_owned()),
+        title: Cow::Owned(annotation.title.map(|t| t.0.into_owned()).unwrap_or_default()),
+        span: annotation.start_index.zip(annotation.end_index),
+        quoted: Cow::Borrowed(""),
+    })
+}
+
+impl ReplyDecoder for Decoder {
+    fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
+        if self.ended || data.trim_ascii() == b"[DONE]" {
+            return;
+        }
+        match serde_json::from_slice::<EventIn<'_>>(data) {
+            Ok(event) if event.kind.is_none() => self.fail(errors::read(0, data), sink),
+            Ok(event) => self.take(event, data, sink),
+            Err(error) => self.fail(ReplyError::unreadable(&error), sink),
+        }
+    }
+
+    fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) {
+        match serde_json::from_slice::<ResponseIn<'_>>(body) {
+            Ok(response) if response.output.is_some() => self.response(response, sink),
+            Ok(_) | Err(_) => self.fail(errors::read(502, body), sink),
+        }
+    }
+
+    fn finish(&mut self, _sink: &mut dyn Sink) {
+        // Only the terminal event tells that a response is whole.
+    }
+}

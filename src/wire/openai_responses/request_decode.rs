@@ -1,0 +1,417 @@
+//! Reads a Responses request into the common form.
+
+use crate::wire::{
+    fields::{List, Members, Num, Str, TextOr, text_of, wire_struct},
+    loss::{Losses, Refusal},
+    replay::{ReplayToken, TokenKind, find_in_id},
+    request::{
+        Block, Effort, Level, Media, MediaKind, Opaque, OutputFormat, Reasoning, Request, Role, Schema, Source, Tool,
+        ToolCall, ToolChoice, ToolResult,
+    },
+    rules::source_of_url,
+    translate::Job,
+};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// The fields that a reply repeats.
+const ECHOED: [&str; 15] = [
+    "instructions",
+    "max_output_tokens",
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "reasoning",
+    "safety_identifier",
+    "service_tier",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_p",
+    "truncation",
+    "user",
+];
+
+wire_struct! {
+    BodyIn {
+        "model" => model: Str<'a>,
+        "input" => input: TextOr<'a, ItemIn<'a>>,
+        "instructions" => instructions: TextOr<'a, ItemIn<'a>>,
+        "tools" => tools: List<ToolIn<'a>>,
+        "tool_choice" => tool_choice: &'a RawValue,
+        "parallel_tool_calls" => parallel_tool_calls: bool,
+        "max_output_tokens" => max_output_tokens: Num,
+        "temperature" => temperature: Num,
+        "top_p" => top_p: Num,
+        "top_logprobs" => top_logprobs: u64,
+        "text" => text: TextConfigIn<'a>,
+        "reasoning" => reasoning: ReasoningIn<'a>,
+        "include" => include: &'a RawValue,
+        "store" => store: bool,
+        "stream" => stream: bool,
+        "stream_options" => stream_options: &'a RawValue,
+        "truncation" => truncation: Str<'a>,
+        "background" => background: bool,
+        "user" => user: Str<'a>,
+        "safety_identifier" => safety_identifier: Str<'a>,
+        "metadata" => metadata: &'a RawValue,
+        "service_tier" => service_tier: Str<'a>,
+        "prompt_cache_key" => prompt_cache_key: Str<'a>,
+    }
+}
+wire_struct! {
+    ItemIn {
+        "type" => kind: Str<'a>,
+        "role" => role: Str<'a>,
+        "content" => content: TextOr<'a, PartIn<'a>>,
+        "call_id" => call_id: Str<'a>,
+        "name" => name: Str<'a>,
+        "namespace" => namespace: Str<'a>,
+        "arguments" => arguments: Str<'a>,
+        "input" => input: Str<'a>,
+        "output" => output: TextOr<'a, PartIn<'a>>,
+        "summary" => summary: Vec<PartIn<'a>>,
+        "encrypted_content" => encrypted_content: Str<'a>,
+        "id" => id: Str<'a>,
+        "status" => status: Str<'a>,
+        "phase" => phase: Str<'a>,
+    }
+}
+wire_struct! {
+    PartIn {
+        "type" => kind: Str<'a>,
+        "text" => text: Str<'a>,
+        "refusal" => refusal: Str<'a>,
+        "image_url" => image_url: Str<'a>,
+        "detail" => detail: Str<'a>,
+        "file_id" => file_id: Str<'a>,
+        "file_data" => file_data: Str<'a>,
+        "file_url" => file_url: Str<'a>,
+        "filename" => filename: Str<'a>,
+        "annotations" => annotations: &'a RawValue,
+        "logprobs" => logprobs: &'a RawValue,
+    }
+}
+wire_struct! {
+    ToolIn {
+        "type" => kind: Str<'a>,
+        "name" => name: Str<'a>,
+        "description" => description: Str<'a>,
+        "parameters" => parameters: &'a RawValue,
+        "strict" => strict: bool,
+        "format" => format: &'a RawValue,
+        "tools" => tools: Vec<ToolIn<'a>>,
+    }
+}
+wire_struct! { TextConfigIn { "format" => format: FormatIn<'a>, "verbosity" => verbosity: Str<'a> } }
+wire_struct! {
+    FormatIn {
+        "type" => kind: Str<'a>,
+        "name" => name: Str<'a>,
+        "description" => description: Str<'a>,
+        "schema" => schema: &'a RawValue,
+        "strict" => strict: bool,
+    }
+}
+wire_struct! {
+    ReasoningIn {
+        "effort" => effort: Str<'a>,
+        "summary" => summary: Str<'a>,
+        "generate_summary" => generate_summary: Str<'a>,
+    }
+}
+wire_struct! {
+    ChoiceIn {
+        "type" => kind: Str<'a>,
+        "name" => name: Str<'a>,
+        "mode" => mode: Str<'a>,
+        "tools" => tools: Vec<ToolIn<'a>>,
+    }
+}
+
+/// A nested tool's name for formats without namespaces.
+pub(crate) fn flat_name(namespace: &str, name: &str) -> String {
+    format!("{namespace}__{name}")
+}
+
+/// Reads the body.
+pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
+    let body: BodyIn<'a> = serde_json::from_slice(bytes).map_err(|e| Refusal::unreadable(&e))?;
+    let members: Members<'a> = serde_json::from_slice(bytes).map_err(|e| Refusal::unreadable(&e))?;
+    let echoed = members.0.iter().filter(|(key, value)| ECHOED.contains(&&**key) && value.get() != "null");
+    job.context.echo = echoed.map(|(key, value)| (key.to_string(), value.get().to_owned())).collect();
+    let mut request = Request {
+        model: body.model.map(|m| m.0).unwrap_or_default(),
+        stream: body.stream.unwrap_or(false),
+        stream_usage: true,
+        parallel_tools: body.parallel_tool_calls,
+        user: body.safety_identifier.or(body.user).map(|u| u.0),
+        metadata: body.metadata.filter(|m| m.get() != "{}"),
+        tier: body.service_tier.map(|t| t.0),
+        store: body.store,
+        cache_key: body.prompt_cache_key.map(|k| k.0),
+        ..Request::default()
+    };
+    let s = &mut request.sampling;
+    s.max_tokens = body.max_output_tokens.and_then(|n| n.as_count());
+    (s.temperature, s.top_p) = (body.temperature, body.top_p);
+    s.top_logprobs = body.top_logprobs.filter(|n| *n > 0);
+    s.logprobs = body.include.is_some_and(|i| i.get().contains("output_text.logprobs"));
+    request.reasoning = body.reasoning.and_then(|r| reasoning(r, &mut job.losses));
+    let text = body.text.unwrap_or_default();
+    request.verbosity = text.verbosity.map(|v| v.0);
+    request.output = output_format(text.format);
+    for tool in body.tools.unwrap_or_default() {
+        take_tool(tool, &mut request, job);
+    }
+    request.tool_choice = body.tool_choice.and_then(tool_choice);
+    if body.background == Some(true) {
+        request.opaque("background", true);
+    }
+    if body.truncation.is_some_and(|t| &*t != "disabled") {
+        request.opaque("truncation", false);
+    }
+    for (field, _) in body.extra {
+        let essential = matches!(&*field, "previous_response_id" | "conversation" | "prompt");
+        request.opaque(field, essential);
+    }
+    match body.instructions {
+        Some(TextOr::Text(text)) => {
+            request.open_turn(Role::System);
+            request.say(Role::System, Block::Text(text.0));
+        }
+        Some(TextOr::Parts(items)) => take_items(items, &mut request, &mut job.losses)?,
+        None => {}
+    }
+    match body.input {
+        Some(TextOr::Text(text)) => request.say(Role::User, Block::Text(text.0)),
+        Some(TextOr::Parts(items)) => take_items(items, &mut request, &mut job.losses)?,
+        None => {}
+    }
+    Ok(request)
+}
+
+fn reasoning(config: ReasoningIn<'_>, losses: &mut Losses) -> Option<Reasoning> {
+    for (field, _) in &config.extra {
+        losses.dropped(format!("reasoning.{field}"));
+    }
+    let level = config.effort.as_deref().and_then(Level::parse);
+    let visible = config.summary.or(config.generate_summary).map(|_| true);
+    if level.is_none() && visible.is_none() {
+        return None;
+    }
+    Some(Reasoning { effort: level.map_or(Effort::Dynamic, Effort::Level), visible })
+}
+
+fn output_format(format: Option<FormatIn<'_>>) -> OutputFormat<'_> {
+    let Some(format) = format else { return OutputFormat::Text };
+    match format.kind.as_deref() {
+        Some("json_schema") => OutputFormat::Schema {
+            name: format.name.map(|n| n.0),
+            description: format.description.map(|d| d.0),
+            schema: format.schema.map(Schema::Json),
+            strict: format.strict,
+        },
+        Some("json_object") => OutputFormat::Json,
+        _ => OutputFormat::Text,
+    }
+}
+
+fn take_tool<'a>(tool: ToolIn<'a>, request: &mut Request<'a>, job: &mut Job) {
+    let kind = tool.kind.as_deref().unwrap_or_default().to_owned();
+    match &*kind {
+        "function" => request.tools.push(tool_of(tool, false)),
+        "custom" => {
+            if tool.format.is_some_and(|f| !f.get().contains("\"text\"")) {
+                job.losses.dropped("tools.format");
+            }
+            request.tools.push(tool_of(tool, true));
+        }
+        "namespace" => {
+            let namespace = tool.name.map(|n| n.0).unwrap_or_default();
+            job.losses.emulated("tools.namespace");
+            for mut inner in tool.tools.unwrap_or_default() {
+                let name = inner.name.take().map(|n| n.0).unwrap_or_default();
+                let flat = flat_name(&namespace, &name);
+                job.context.namespaces.push((flat.clone(), namespace.to_string(), name.into_owned()));
+                inner.name = Some(Str(Cow::Owned(flat)));
+                let custom = inner.kind.as_deref() == Some("custom");
+                request.tools.push(tool_of(inner, custom));
+            }
+        }
+        kind if kind.starts_with("web_search") => {
+            if !tool.extra.is_empty() {
+                job.losses.approximated("tools.web_search");
+            }
+            request.web_search = true;
+        }
+        kind => request.opaque(format!("tools.{kind}"), true),
+    }
+}
+
+fn tool_of(tool: ToolIn<'_>, custom: bool) -> Tool<'_> {
+    Tool {
+        name: tool.name.map(|n| n.0).unwrap_or_default(),
+        description: tool.description.map(|d| d.0),
+        schema: tool.parameters.map(Schema::Json),
+        strict: tool.strict,
+        custom,
+    }
+}
+
+fn tool_choice(raw: &RawValue) -> Option<ToolChoice<'_>> {
+    if raw.get().starts_with('"') {
+        return match &*text_of(raw) {
+            "none" => Some(ToolChoice::None),
+            "required" => Some(ToolChoice::Any),
+            _ => Some(ToolChoice::Auto),
+        };
+    }
+    let choice: ChoiceIn<'_> = serde_json::from_str(raw.get()).ok()?;
+    if let Some(tools) = choice.tools {
+        let names = tools.into_iter().filter_map(|tool| tool.name).map(|n| n.0).collect();
+        return Some(ToolChoice::Allowed { names, required: choice.mode.as_deref() == Some("required") });
+    }
+    choice.name.map(|name| ToolChoice::Named(name.0))
+}
+
+fn take_items<'a>(items: Vec<ItemIn<'a>>, request: &mut Request<'a>, losses: &mut Losses) -> Result<(), Refusal> {
+    for item in items {
+        take_item(item, request, losses)?;
+    }
+    Ok(())
+}
+
+fn take_item<'a>(item: ItemIn<'a>, request: &mut Request<'a>, losses: &mut Losses) -> Result<(), Refusal> {
+    let kind = item.kind.as_deref().unwrap_or("message").to_owned();
+    match &*kind {
+        "message" => {
+            let role = match item.role.as_deref() {
+                Some("assistant") => Role::Assistant,
+                Some("system" | "developer") => Role::System,
+                _ => Role::User,
+            };
+            if role == Role::System {
+                request.open_turn(role);
+            }
+            take_content(item.content, role, request, losses);
+        }
+        "function_call" | "custom_tool_call" => {
+            let custom = kind == "custom_tool_call";
+            let (id, token) = find_in_id(item.call_id.map(|id| id.0).unwrap_or_default());
+            if let Some(token) = token {
+                request.say(Role::Assistant, Block::Thinking { text: Cow::Borrowed(""), token: Some(token) });
+            }
+            let name = item.name.map(|n| n.0).unwrap_or_default();
+            let name = match item.namespace {
+                Some(namespace) => Cow::Owned(flat_name(&namespace, &name)),
+                None => name,
+            };
+            let arguments = if custom { item.input } else { item.arguments };
+            let arguments = arguments.map(|a| a.0).unwrap_or_default();
+            request.say(Role::Assistant, Block::ToolCall(ToolCall { id, name, arguments, custom }));
+        }
+        "function_call_output" | "custom_tool_call_output" => {
+            let mut inner = Request::default();
+            take_content(item.output, Role::User, &mut inner, losses);
+            request.say(
+                Role::User,
+                Block::ToolResult(ToolResult {
+                    id: find_in_id(item.call_id.map(|id| id.0).unwrap_or_default()).0,
+                    name: Cow::Borrowed(""),
+                    content: inner.turns.into_iter().flat_map(|turn| turn.blocks).collect(),
+                    object: None,
+                    is_error: false,
+                    custom: kind == "custom_tool_call_output",
+                }),
+            );
+        }
+        "reasoning" => take_reasoning(item, request),
+        "item_reference" => {
+            let message =
+                "input refers to an item that lies with another provider: send the item itself (store: false)";
+            return Err(Refusal::new("input.item_reference", message));
+        }
+        other => {
+            let field = Cow::Owned(format!("input.{other}"));
+            request.say(Role::Assistant, Block::Opaque(Opaque { field, essential: false }));
+        }
+    }
+    Ok(())
+}
+
+fn take_reasoning<'a>(item: ItemIn<'a>, request: &mut Request<'a>) {
+    let mut texts: Vec<Cow<'a, str>> = Vec::new();
+    texts.extend(item.summary.unwrap_or_default().into_iter().filter_map(|part| part.text).map(|t| t.0));
+    if let (true, Some(TextOr::Parts(parts))) = (texts.is_empty(), item.content) {
+        texts.extend(parts.into_iter().filter_map(|part| part.text).map(|t| t.0));
+    }
+    let text = match (texts.pop(), texts.is_empty()) {
+        (Some(only), true) => only,
+        (Some(last), false) => {
+            texts.push(last);
+            Cow::Owned(texts.join("\n\n"))
+        }
+        (None, _) => Cow::Borrowed(""),
+    };
+    let token = item.encrypted_content.map(|data| ReplayToken::read(TokenKind::Encrypted, data.0));
+    request.say(Role::Assistant, Block::Thinking { text, token });
+}
+
+fn take_content<'a>(
+    content: Option<TextOr<'a, PartIn<'a>>>,
+    role: Role,
+    request: &mut Request<'a>,
+    losses: &mut Losses,
+) {
+    match content {
+        None => {}
+        Some(TextOr::Text(text)) => request.say(role, Block::Text(text.0)),
+        Some(TextOr::Parts(parts)) => {
+            for part in parts {
+                for (field, _) in &part.extra {
+                    losses.dropped(field.clone().into_owned());
+                }
+                request.say(role, take_part(part));
+            }
+        }
+    }
+}
+
+fn take_part(part: PartIn<'_>) -> Block<'_> {
+    let kind = part.kind.as_deref().unwrap_or_default().to_owned();
+    let name = part.filename.map(|n| n.0);
+    let detail = part.detail.map(|d| d.0);
+    let (media_kind, mime, source) = match &*kind {
+        "input_image" => match (part.image_url, part.file_id) {
+            (Some(url), _) => {
+                let (mime, source) = source_of_url(url.0);
+                (MediaKind::Image, mime, source)
+            }
+            (None, id) => (MediaKind::Image, Cow::Borrowed(""), Source::File(id.map(|i| i.0).unwrap_or_default())),
+        },
+        "input_file" => {
+            let (mime, source) = match (part.file_data, part.file_url) {
+                (Some(data), _) => match source_of_url(data.0) {
+                    (mime, Source::Url(bare)) => (mime, Source::Base64(bare)),
+                    (mime, source) => (mime, source),
+                },
+                (None, Some(url)) => (Cow::Borrowed(""), Source::Url(url.0)),
+                (None, None) => (Cow::Borrowed(""), Source::File(part.file_id.map(|i| i.0).unwrap_or_default())),
+            };
+            (MediaKind::Document, mime, source)
+        }
+        _ => {
+            return match (part.text, part.refusal) {
+                (Some(text), _) => Block::Text(text.0),
+                (None, Some(refusal)) => Block::Refusal(refusal.0),
+                (None, None) => {
+                    let field = Cow::Owned(format!("input.{kind}"));
+                    Block::Opaque(Opaque { field, essential: true })
+                }
+            };
+        }
+    };
+    Block::Media(Media { kind: media_kind, mime, source, name, detail })
+}

@@ -1,0 +1,188 @@
+//! Turns tool and output schemas from one dialect into another, member by member.
+//!
+//! Keeps the order of members. What is plain JSON Schema goes through as it came.
+
+use super::{
+    compose,
+    fields::{Members, Num, Str},
+    request::Schema,
+};
+use serde_json::value::RawValue;
+
+/// Deeper schemas are passed on as they are.
+const MAX_DEPTH: usize = 64;
+
+/// Writes a schema as JSON Schema.
+pub(crate) fn put(out: &mut Vec<u8>, schema: Schema<'_>) {
+    match schema {
+        Schema::Json(raw) => compose::put_raw(out, raw.get()),
+        Schema::Gemini(raw) => put_gemini(out, raw, 0),
+    }
+}
+
+/// Writes a schema of a tool's parameters: always of type object, as Anthropic wants it.
+pub(crate) fn put_object(out: &mut Vec<u8>, schema: Option<Schema<'_>>) {
+    let mut text = Vec::new();
+    if let Some(schema) = schema {
+        put(&mut text, schema);
+    }
+    let text = String::from_utf8(text).unwrap_or_default();
+    let members = serde_json::from_str::<Members<'_>>(&text).unwrap_or_default();
+    if members.find("type").is_some_and(|t| t.get() == "\"object\"") {
+        return compose::put_raw(out, &text);
+    }
+    compose::obj(out, |o| {
+        o.str("type", "object");
+        if members.0.is_empty() {
+            o.obj("properties", |_| {});
+        }
+        for (key, value) in members.0.iter().filter(|(key, _)| key != "type") {
+            o.raw(key, value.get());
+        }
+    });
+}
+
+/// Writes an output schema whose objects are all closed (`additionalProperties: false`), as Anthropic wants them.
+pub(crate) fn put_closed(out: &mut Vec<u8>, schema: Schema<'_>) {
+    let mut text = Vec::new();
+    put(&mut text, schema);
+    let text = String::from_utf8(text).unwrap_or_default();
+    put_closed_text(out, &text, 0);
+}
+
+fn put_closed_text(out: &mut Vec<u8>, text: &str, depth: usize) {
+    let members = match serde_json::from_str::<Members<'_>>(text) {
+        Ok(members) if depth <= MAX_DEPTH => members,
+        _ => return compose::put_raw(out, text),
+    };
+    let is_object =
+        members.find("type").is_some_and(|t| t.get().contains("\"object\"")) || members.find("properties").is_some();
+    compose::obj(out, |o| {
+        for (key, value) in &members.0 {
+            match &**key {
+                "properties" | "$defs" | "definitions" => {
+                    let inner = serde_json::from_str::<Members<'_>>(value.get()).unwrap_or_default();
+                    o.obj(key, |o| inner.0.iter().for_each(|(k, v)| put_closed_text(o.key(k), v.get(), depth + 1)));
+                }
+                "items" => put_closed_text(o.key(key), value.get(), depth + 1),
+                "anyOf" | "allOf" | "oneOf" => {
+                    let inner = serde_json::from_str::<Vec<&RawValue>>(value.get()).unwrap_or_default();
+                    o.arr(key, |a| inner.iter().for_each(|v| put_closed_text(a.item(), v.get(), depth + 1)));
+                }
+                "additionalProperties" if is_object => {}
+                _ => o.raw(key, value.get()),
+            }
+        }
+        if is_object {
+            o.bool("additionalProperties", false);
+        }
+    });
+}
+
+/// Gemini's OpenAPI subset as JSON Schema: lower-case types, `nullable` as a type, counts as numbers.
+fn put_gemini(out: &mut Vec<u8>, raw: &RawValue, depth: usize) {
+    let Ok(members) = serde_json::from_str::<Members<'_>>(raw.get()) else { return compose::put_raw(out, raw.get()) };
+    let nullable = members.find("nullable").is_some_and(|n| n.get() == "true");
+    compose::obj(out, |o| {
+        for (key, value) in &members.0 {
+            if depth > MAX_DEPTH || value.get() == "null" {
+                continue;
+            }
+            match &**key {
+                "nullable" | "propertyOrdering" | "property_ordering" => {}
+                "type" => put_type(o, value, nullable),
+                "format" if matches!(value.get(), "\"enum\"" | "\"ENUM\"") => {}
+                "items" => put_gemini(o.key("items"), value, depth + 1),
+                "properties" => put_properties(o, value, depth),
+                "anyOf" | "any_of" => put_any_of(o, value, depth),
+                "maxItems" | "max_items" => put_count(o, "maxItems", value),
+                "minItems" | "min_items" => put_count(o, "minItems", value),
+                "maxLength" | "max_length" => put_count(o, "maxLength", value),
+                "minLength" | "min_length" => put_count(o, "minLength", value),
+                "maxProperties" | "max_properties" => put_count(o, "maxProperties", value),
+                "minProperties" | "min_properties" => put_count(o, "minProperties", value),
+                "maximum" => put_count(o, "maximum", value),
+                "minimum" => put_count(o, "minimum", value),
+                "example" => o.key("examples").extend_from_slice(format!("[{}]", value.get()).as_bytes()),
+                _ => o.raw(key, value.get()),
+            }
+        }
+    });
+}
+
+fn put_type(o: &mut compose::Obj<'_>, value: &RawValue, nullable: bool) {
+    let Ok(name) = serde_json::from_str::<Str<'_>>(value.get()) else { return o.raw("type", value.get()) };
+    let name = name.to_ascii_lowercase();
+    if name == "type_unspecified" {
+        return;
+    }
+    if nullable && name != "null" {
+        o.arr("type", |a| {
+            a.str(&name);
+            a.str("null");
+        });
+    } else {
+        o.str("type", &name);
+    }
+}
+
+fn put_properties(o: &mut compose::Obj<'_>, value: &RawValue, depth: usize) {
+    let properties = serde_json::from_str::<Members<'_>>(value.get()).unwrap_or_default();
+    o.obj("properties", |o| {
+        for (name, schema) in &properties.0 {
+            put_gemini(o.key(name), schema, depth + 1);
+        }
+    });
+}
+
+fn put_any_of(o: &mut compose::Obj<'_>, value: &RawValue, depth: usize) {
+    let schemas = serde_json::from_str::<Vec<&RawValue>>(value.get()).unwrap_or_default();
+    o.arr("anyOf", |a| {
+        for schema in schemas {
+            put_gemini(a.item(), schema, depth + 1);
+        }
+    });
+}
+
+/// Protocol buffers write 64-bit counts as strings.
+fn put_count(o: &mut compose::Obj<'_>, key: &str, value: &RawValue) {
+    match serde_json::from_str::<Num>(value.get()) {
+        Ok(number) => o.num(key, &number),
+        Err(_) => o.raw(key, value.get()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> &RawValue {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn geminis_subset_becomes_json_schema() {
+        let mut out = Vec::new();
+        let schema = r#"{"type":"OBJECT","properties":{"type":{"type":"STRING","nullable":true},"list":{"type":"ARRAY",
+            "items":{"type":"INTEGER"},"maxItems":"3"}},"propertyOrdering":["list"],"required":["type"]}"#;
+        put(&mut out, Schema::Gemini(raw(schema)));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"type":"object","properties":{"type":{"type":["string","null"]},"list":{"type":"array","items":{"type":"integer"},"maxItems":3}},"required":["type"]}"#
+        );
+    }
+
+    #[test]
+    fn parameters_are_always_an_object_schema() {
+        for (schema, want) in [
+            (None, r#"{"type":"object","properties":{}}"#),
+            (Some("{}"), r#"{"type":"object","properties":{}}"#),
+            (Some(r#"{"properties":{"a":{}}}"#), r#"{"type":"object","properties":{"a":{}}}"#),
+            (Some(r#"{"b":1,"type":"object"}"#), r#"{"b":1,"type":"object"}"#),
+        ] {
+            let mut out = Vec::new();
+            put_object(&mut out, schema.map(|s| Schema::Json(raw(s))));
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+}

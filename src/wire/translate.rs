@@ -1,0 +1,205 @@
+//! The translate lane: a request or a reply of one wire format as the same in another.
+//!
+//! Pure bytes to bytes. Every pair is a decoder and an encoder that meet in the common form; no pair has code of its own.
+//! Invariant: what does not get through is in the losses, or the request is refused; a reply never gets a finish that the
+//! upstream did not tell.
+
+mod guard;
+mod reply;
+
+pub use reply::ReplyTranslator;
+
+use super::{
+    WireFormat,
+    collect::Collected,
+    errors,
+    loss::{Losses, Refusal},
+    reply::{ErrorKind, ReplyDecoder, ReplyEncoder, ReplyError},
+    request::Request,
+    rules::Names,
+};
+use std::{sync::Arc, time::Duration};
+
+/// What the gateway decides about a translation.
+#[derive(Clone, Debug, Default)]
+pub struct Options<'o> {
+    /// The model that the provider is to serve.
+    pub model: &'o str,
+    /// Whether the client asked for a stream, where its body does not say (Gemini has it in the path).
+    pub stream: Option<bool>,
+    /// Refuse instead of losing anything.
+    pub strict: bool,
+    /// The output limit to name where the client names none and the provider wants one.
+    pub max_tokens: Option<u64>,
+    /// The provider only imitates its format: older and simpler field names are used.
+    pub compatible: bool,
+    /// Names the reply where the provider gives it no id.
+    pub request_id: &'o str,
+    /// The time in seconds since 1970, for formats whose replies tell it.
+    pub now: u64,
+}
+
+/// What the reply side needs of the request.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// The model that was asked of the provider.
+    pub model: String,
+    /// The model that the client named; empty where its body names none.
+    pub asked_model: String,
+    /// Names the reply where the provider gives it no id.
+    pub request_id: String,
+    /// The time in seconds since 1970.
+    pub now: u64,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Whether a chat client wants usage at the stream's end.
+    pub(crate) stream_usage: bool,
+    pub(crate) names: Names,
+    /// The tool that stands in for structured output, its input being the answer.
+    pub(crate) output_tool: Option<String>,
+    /// Free-text tools that the provider is given as functions with one string.
+    pub(crate) custom_tools: Vec<String>,
+    /// Whether the client itself sent free-text tools.
+    pub(crate) has_free_text: bool,
+    /// Nested tools of a Responses client: the flat name, the namespace and the name in it.
+    pub(crate) namespaces: Vec<(String, String, String)>,
+    /// Whether the client asked to see the model think; `None` when nothing is known of the request.
+    pub(crate) thinking_shown: Option<bool>,
+    /// Request fields that a Responses reply repeats, as JSON.
+    pub(crate) echo: Vec<(String, String)>,
+}
+
+impl Context {
+    /// What is assumed of a client of this format when its request is not known: that it can be shown everything.
+    pub fn for_client(_to: WireFormat) -> Context {
+        Context { stream_usage: true, has_free_text: false, ..Context::default() }
+    }
+}
+
+/// A translated request.
+#[derive(Clone, Debug)]
+pub struct Translated {
+    /// The body for the provider.
+    pub body: Vec<u8>,
+    /// What did not get through as it was.
+    pub losses: Losses,
+    /// For the reply side.
+    pub context: Context,
+}
+
+/// What a wire format brings to the translate lane.
+pub(crate) trait Translate: Sync {
+    /// Which format this is.
+    fn id(&self) -> WireFormat;
+    /// Reads a request; what even the common form cannot hold is opaque.
+    fn decode_request<'a>(&self, body: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal>;
+    /// Writes a request.
+    fn encode_request(&self, request: Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<Vec<u8>, Refusal>;
+    /// Whether this client can be given calls of free-text tools.
+    fn knows_free_text(&self, context: &Context) -> bool;
+    /// Reads replies.
+    fn reply_decoder(&self, context: &Arc<Context>) -> Box<dyn ReplyDecoder>;
+    /// Writes streamed replies; `array` asks for Gemini's JSON array.
+    fn stream_encoder(&self, context: &Arc<Context>, array: bool) -> Box<dyn ReplyEncoder>;
+    /// Writes a whole reply.
+    fn whole_reply(&self, reply: &Collected, context: &Context) -> Vec<u8>;
+    /// The status and the body of an error reply.
+    fn error_reply(&self, error: &ReplyError, request_id: &str) -> (u16, Vec<u8>);
+}
+
+/// The formats of the translate lane, one row each.
+static TRANSLATIONS: [&dyn Translate; 4] = [
+    &super::openai_chat::OpenaiChat,
+    &super::openai_responses::OpenaiResponses,
+    &super::anthropic::Anthropic,
+    &super::gemini::Gemini,
+];
+
+/// What is gathered while a request is translated.
+#[derive(Debug, Default)]
+pub(crate) struct Job {
+    /// The client's format.
+    pub(crate) origin: Option<WireFormat>,
+    pub(crate) losses: Losses,
+    pub(crate) context: Context,
+}
+
+impl Job {
+    /// Whether ids of uploaded files mean the same to both OpenAI formats.
+    pub(crate) fn origin_is_openai(&self) -> bool {
+        matches!(self.origin, Some(WireFormat::OpenaiChat | WireFormat::OpenaiResponses))
+    }
+}
+
+fn translation(format: WireFormat) -> Option<&'static dyn Translate> {
+    TRANSLATIONS.iter().copied().find(|t| t.id() == format)
+}
+
+/// How a request reaches an account: the client's own format where the account speaks it, else the first of the
+/// account's formats, which stand in the order of what carries most.
+pub fn choose_lane(client: WireFormat, spoken: &[WireFormat]) -> Option<WireFormat> {
+    if spoken.contains(&client) { Some(client) } else { spoken.first().copied() }
+}
+
+/// Translates a request body.
+///
+/// # Errors
+/// A refusal names the field that cannot be carried, or what is wrong with the body.
+pub fn translate_request(
+    from: WireFormat,
+    to: WireFormat,
+    body: &[u8],
+    options: &Options<'_>,
+) -> Result<Translated, Refusal> {
+    let (Some(source), Some(target)) = (translation(from), translation(to)) else {
+        return Err(Refusal::new("format", "this format is not translated"));
+    };
+    let mut job = Job { origin: Some(from), ..Job::default() };
+    let mut request = source.decode_request(body, &mut job)?;
+    request.stream = options.stream.unwrap_or(request.stream);
+    let model = if options.model.is_empty() { request.model.to_string() } else { options.model.to_owned() };
+    job.context.asked_model = request.model.to_string();
+    job.context.model = model.clone();
+    job.context.request_id = options.request_id.to_owned();
+    job.context.now = options.now;
+    job.context.stream = request.stream;
+    job.context.stream_usage = request.stream_usage;
+    job.context.has_free_text = request.tools.iter().any(|tool| tool.custom);
+    if from != WireFormat::Anthropic || to != WireFormat::Anthropic {
+        request.normalise();
+    }
+    if request.is_prefilled() && from == WireFormat::Anthropic && to != WireFormat::Anthropic {
+        let message = "the last message is the assistant's, and this model cannot continue it: end with a user message";
+        return Err(Refusal::new("messages", message));
+    }
+    let options = Options { model: &model, ..options.clone() };
+    let body = target.encode_request(request, &options, &mut job)?;
+    if options.strict && !job.losses.is_empty() {
+        return Err(Refusal::strict(&job.losses));
+    }
+    Ok(Translated { body, losses: job.losses, context: job.context })
+}
+
+/// An upstream's error as the client's format says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TranslatedError {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+    /// When to come back, where the upstream said so in its body.
+    pub retry_after: Option<Duration>,
+    /// What kind of failure it is.
+    pub kind: ErrorKind,
+}
+
+/// Translates an upstream's error reply. Any body will do: what is not JSON is taken as the message.
+pub fn translate_error(to: WireFormat, status: u16, body: &[u8], request_id: &str) -> TranslatedError {
+    let error = errors::read(status, body);
+    let (status, body) = render_error(to, &error, request_id);
+    TranslatedError { status, body, retry_after: error.retry_after, kind: error.kind }
+}
+
+fn render_error(to: WireFormat, error: &ReplyError, request_id: &str) -> (u16, Vec<u8>) {
+    translation(to).map_or((500, Vec::new()), |t| t.error_reply(error, request_id))
+}
