@@ -70,9 +70,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// What is assumed of a client of this format when its request is not known: that it can be shown everything.
-    pub fn for_client(_to: WireFormat) -> Context {
-        Context { stream_usage: true, has_free_text: false, ..Context::default() }
+    /// What is assumed of a client whose request is not known: that it can be shown everything.
+    pub fn for_unknown_client() -> Context {
+        Context { stream_usage: true, ..Context::default() }
     }
 }
 

@@ -95,11 +95,21 @@ fn what_would_change_the_answer_is_refused_and_named() {
     assert_eq!(refused(OpenaiChat, OpenaiResponses, GPT, &chat(json!({"stop": "x"}))), "stop");
     assert_eq!(refused(OpenaiChat, Gemini, GEMINI, &chat(json!({"modalities": ["text", "audio"]}))), "modalities");
     assert_eq!(refused(OpenaiChat, Gemini, GEMINI, &chat(json!({"stop": ["1", "2", "3", "4", "5", "6"]}))), "stop");
-    assert_eq!(refused(OpenaiResponses, OpenaiChat, GPT, &json!({"input": "hi", "previous_response_id": "r"})), "previous_response_id");
+    assert_eq!(
+        refused(OpenaiResponses, OpenaiChat, GPT, &json!({"input": "hi", "previous_response_id": "r"})),
+        "previous_response_id"
+    );
     assert_eq!(refused(Anthropic, OpenaiChat, GPT, &messages(json!({"mcp_servers": [{}]}))), "mcp_servers");
-    assert_eq!(refused(Gemini, OpenaiChat, GPT, &json!({"contents": [{"parts": [{"text": "a"}]}], "cachedContent": "c"})), "cachedContent");
-    assert_eq!(refused(Gemini, OpenaiChat, GPT, &json!({"contents": [{"role": "bot", "parts": [{"text": "a"}]}]})), "contents.role");
-    let prefill = json!({"max_tokens": 9, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});
+    assert_eq!(
+        refused(Gemini, OpenaiChat, GPT, &json!({"contents": [{"parts": [{"text": "a"}]}], "cachedContent": "c"})),
+        "cachedContent"
+    );
+    assert_eq!(
+        refused(Gemini, OpenaiChat, GPT, &json!({"contents": [{"role": "bot", "parts": [{"text": "a"}]}]})),
+        "contents.role"
+    );
+    let prefill =
+        json!({"max_tokens": 9, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});
     assert_eq!(refused(Anthropic, OpenaiChat, GPT, &prefill), "messages");
 }
 
@@ -124,7 +134,10 @@ fn system_prompts_lead_joined_and_later_ones_become_marked_user_text() {
     assert_eq!(body(OpenaiChat, Anthropic, "claude-opus-5-5", &request)["messages"][1]["role"], "system");
     assert_eq!(body(OpenaiChat, Gemini, GEMINI, &request)["systemInstruction"]["parts"][0]["text"], "a\n\nb");
     let responses = body(OpenaiChat, OpenaiResponses, GPT, &request);
-    assert_eq!((responses["instructions"].as_str(), responses["input"][1]["role"].as_str()), (Some("a\n\nb"), Some("developer")));
+    assert_eq!(
+        (responses["instructions"].as_str(), responses["input"][1]["role"].as_str()),
+        (Some("a\n\nb"), Some("developer"))
+    );
 }
 
 fn with_results() -> Value {
@@ -145,10 +158,13 @@ fn parallel_results_become_one_turn_with_the_results_first() {
     let turns = anthropic["messages"].as_array().unwrap();
     assert_eq!(turns.len(), 3);
     assert_eq!(turns[1]["content"][0], json!({"type": "tool_use", "id": "call_a", "name": "f", "input": {}}));
-    assert_eq!(turns[2]["content"], json!([
+    assert_eq!(
+        turns[2]["content"],
+        json!([
         {"type": "tool_result", "tool_use_id": "call_a", "content": "one"},
         {"type": "tool_result", "tool_use_id": "call_b", "content": "two"},
-        {"type": "text", "text": "and?"}]));
+        {"type": "text", "text": "and?"}])
+    );
     assert_eq!(anthropic["tools"][0]["input_schema"], json!({"type": "object", "properties": {}}));
     let raw = String::from_utf8(translated(OpenaiChat, Anthropic, SONNET, &with_results()).body).unwrap();
     assert!(raw.contains("{\"x\": 1.50}"), "arguments keep their numbers as they were written");
@@ -190,30 +206,44 @@ fn images_in_results_go_along_or_into_the_next_user_message() {
 
 #[test]
 fn media_goes_where_both_can_and_is_refused_where_not() {
-    let pdf = json!({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}});
+    let pdf =
+        json!({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}});
     let request = chat(json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, pdf]}]}));
     let source = &body(OpenaiChat, Anthropic, SONNET, &request)["messages"][0]["content"][1];
     assert_eq!(source["source"], json!({"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}));
-    assert_eq!(body(OpenaiChat, Gemini, GEMINI, &request)["contents"][0]["parts"][1]["inlineData"]["mimeType"], "application/pdf");
+    assert_eq!(
+        body(OpenaiChat, Gemini, GEMINI, &request)["contents"][0]["parts"][1]["inlineData"]["mimeType"],
+        "application/pdf"
+    );
     assert_eq!(body(OpenaiChat, OpenaiResponses, GPT, &request)["input"][0]["content"][1]["filename"], "a.pdf");
     let audio = json!({"type": "input_audio", "input_audio": {"data": "AA", "format": "mp3"}});
     let request = chat(json!({"messages": [{"role": "user", "content": [audio]}]}));
     assert_eq!(refused(OpenaiChat, Anthropic, SONNET, &request), "audio");
-    assert_eq!(body(OpenaiChat, Gemini, GEMINI, &request)["contents"][0]["parts"][0]["inlineData"]["mimeType"], "audio/mp3");
+    assert_eq!(
+        body(OpenaiChat, Gemini, GEMINI, &request)["contents"][0]["parts"][0]["inlineData"]["mimeType"],
+        "audio/mp3"
+    );
     let text = json!({"type": "document", "title": "t", "source": {"type": "text", "media_type": "text/plain", "data": "words"}});
     let request = messages(json!({"messages": [{"role": "user", "content": [text]}]}));
     assert_eq!(body(Anthropic, OpenaiChat, GPT, &request)["messages"][0]["content"][0]["text"], "words");
     let file = json!({"type": "image", "source": {"type": "file", "file_id": "f"}});
-    assert_eq!(refused(Anthropic, Gemini, GEMINI, &messages(json!({"messages": [{"role": "user", "content": [file]}]}))), "image");
+    assert_eq!(
+        refused(Anthropic, Gemini, GEMINI, &messages(json!({"messages": [{"role": "user", "content": [file]}]}))),
+        "image"
+    );
     let url = json!({"type": "image_url", "image_url": {"url": "https://example.org/a.webp", "detail": "low"}});
     let request = chat(json!({"messages": [{"role": "user", "content": [url]}]}));
-    assert_eq!(body(OpenaiChat, Gemini, GEMINI, &request)["contents"][0]["parts"][0]["fileData"]["mimeType"], "image/webp");
+    assert_eq!(
+        body(OpenaiChat, Gemini, GEMINI, &request)["contents"][0]["parts"][0]["fileData"]["mimeType"],
+        "image/webp"
+    );
     assert_eq!(losses(OpenaiChat, Anthropic, SONNET, &request), "image_url.detail=dropped");
 }
 
 #[test]
 fn every_tool_choice_has_its_counterpart() {
-    let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}]);
+    let tools =
+        json!([{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}]);
     let named = json!({"type": "function", "function": {"name": "f"}});
     let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [named.clone()]}});
     for (choice, anthropic, gemini, responses) in [
@@ -221,12 +251,26 @@ fn every_tool_choice_has_its_counterpart() {
         (json!("none"), json!({"type": "none"}), json!({"mode": "NONE"}), json!("none")),
         (json!("required"), json!({"type": "any"}), json!({"mode": "ANY"}), json!("required")),
         (json!("any"), json!({"type": "any"}), json!({"mode": "ANY"}), json!("required")),
-        (named, json!({"type": "tool", "name": "f"}), json!({"mode": "ANY", "allowedFunctionNames": ["f"]}), json!({"type": "function", "name": "f"})),
-        (allowed, json!({"type": "any"}), json!({"mode": "ANY", "allowedFunctionNames": ["f"]}), json!({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]})),
+        (
+            named,
+            json!({"type": "tool", "name": "f"}),
+            json!({"mode": "ANY", "allowedFunctionNames": ["f"]}),
+            json!({"type": "function", "name": "f"}),
+        ),
+        (
+            allowed,
+            json!({"type": "any"}),
+            json!({"mode": "ANY", "allowedFunctionNames": ["f"]}),
+            json!({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]}),
+        ),
     ] {
         let request = chat(json!({"tools": tools, "tool_choice": choice}));
         assert_eq!(body(OpenaiChat, Anthropic, SONNET, &request)["tool_choice"], anthropic, "{choice}");
-        assert_eq!(body(OpenaiChat, Gemini, GEMINI, &request)["toolConfig"]["functionCallingConfig"], gemini, "{choice}");
+        assert_eq!(
+            body(OpenaiChat, Gemini, GEMINI, &request)["toolConfig"]["functionCallingConfig"],
+            gemini,
+            "{choice}"
+        );
         assert_eq!(body(OpenaiChat, OpenaiResponses, GPT, &request)["tool_choice"], responses, "{choice}");
     }
     let single = chat(json!({"tools": tools, "parallel_tool_calls": false}));
@@ -250,7 +294,10 @@ fn structured_output_is_native_where_it_can_be_and_a_tool_where_not() {
     let request = chat(json!({"response_format": format}));
     let native = body(OpenaiChat, Anthropic, SONNET, &request);
     let schema = &native["output_config"]["format"]["schema"];
-    assert_eq!((&schema["additionalProperties"], &schema["properties"]["a"]["additionalProperties"]), (&json!(false), &json!(false)));
+    assert_eq!(
+        (&schema["additionalProperties"], &schema["properties"]["a"]["additionalProperties"]),
+        (&json!(false), &json!(false))
+    );
     let older = body(OpenaiChat, Anthropic, "claude-3-5-sonnet-20241022", &request);
     assert_eq!(older["tool_choice"], json!({"type": "tool", "name": "structured_answer"}));
     assert_eq!(losses(OpenaiChat, Anthropic, "claude-3-5-sonnet-20241022", &request), "response_format=emulated");
@@ -264,14 +311,26 @@ fn structured_output_is_native_where_it_can_be_and_a_tool_where_not() {
 #[test]
 fn efforts_budgets_and_levels_stand_for_each_other() {
     let high = chat(json!({"reasoning_effort": "high"}));
-    assert_eq!(body(OpenaiChat, Anthropic, SONNET, &high)["thinking"], json!({"type": "enabled", "budget_tokens": 16384}));
+    assert_eq!(
+        body(OpenaiChat, Anthropic, SONNET, &high)["thinking"],
+        json!({"type": "enabled", "budget_tokens": 16384})
+    );
     let adaptive = body(OpenaiChat, Anthropic, "claude-opus-4-7", &high);
-    assert_eq!((&adaptive["thinking"]["type"], &adaptive["output_config"]["effort"]), (&json!("adaptive"), &json!("high")));
+    assert_eq!(
+        (&adaptive["thinking"]["type"], &adaptive["output_config"]["effort"]),
+        (&json!("adaptive"), &json!("high"))
+    );
     assert_eq!(body(OpenaiChat, Gemini, GEMINI, &high)["generationConfig"]["thinkingConfig"]["thinkingBudget"], 16384);
-    assert_eq!(body(OpenaiChat, Gemini, "gemini-3-pro", &high)["generationConfig"]["thinkingConfig"]["thinkingLevel"], "high");
+    assert_eq!(
+        body(OpenaiChat, Gemini, "gemini-3-pro", &high)["generationConfig"]["thinkingConfig"]["thinkingLevel"],
+        "high"
+    );
     let budget = messages(json!({"max_tokens": 30000, "thinking": {"type": "enabled", "budget_tokens": 2000}}));
     assert_eq!(body(Anthropic, OpenaiChat, "gpt-5.2", &budget)["reasoning_effort"], "low");
-    assert_eq!(body(Anthropic, OpenaiResponses, "gpt-5.2", &budget)["reasoning"], json!({"effort": "low", "summary": "auto"}));
+    assert_eq!(
+        body(Anthropic, OpenaiResponses, "gpt-5.2", &budget)["reasoning"],
+        json!({"effort": "low", "summary": "auto"})
+    );
     assert_eq!(losses(Anthropic, OpenaiChat, GPT, &budget), "reasoning=dropped");
     let small = chat(json!({"reasoning_effort": "high", "max_tokens": 3000}));
     assert_eq!(body(OpenaiChat, Anthropic, SONNET, &small)["thinking"]["budget_tokens"], 2999);
@@ -281,7 +340,9 @@ fn efforts_budgets_and_levels_stand_for_each_other() {
 
 #[test]
 fn the_responses_side_stays_stateless_and_loose() {
-    let request = chat(json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]}));
+    let request = chat(
+        json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]}),
+    );
     let out = body(OpenaiChat, OpenaiResponses, "gpt-5.2", &request);
     assert_eq!((&out["store"], &out["include"]), (&json!(false), &json!(["reasoning.encrypted_content"])));
     assert_eq!(out["tools"][0]["strict"], false, "absent would mean strict there");

@@ -7,7 +7,9 @@ use crate::wire::{
     loss::{Losses, Refusal},
     models,
     replay::TokenKind,
-    request::{Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn},
+    request::{
+        Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn,
+    },
     rules::{fit, mime_of, refuse_media, result_text, settle_opaque},
     schema,
     translate::{Job, Options},
