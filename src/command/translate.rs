@@ -165,7 +165,7 @@ pub(super) fn translate(task: Task, body: &[u8]) -> Result<(Vec<u8>, Losses), St
 }
 
 fn reply(task: Task, shapes: (Shape, Shape), body: &[u8]) -> Result<(Vec<u8>, Losses), String> {
-    let context = Context { stream: shapes.1 != Shape::Json, ..Context::for_client(task.to) };
+    let context = Context { stream: shapes.1 != Shape::Json, ..Context::for_unknown_client() };
     let mut translator =
         ReplyTranslator::new(task.from, task.to, shapes, context).ok_or("this format is not translated")?;
     let mut out = translator.feed(body);

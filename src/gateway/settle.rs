@@ -168,6 +168,8 @@ pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Ex
         exchange.outcome = Outcome::ClientGone;
         exchange.status = 499;
     } else {
+        // Pingora closes the connection after this; the client is told, so that it does not send the next request there.
+        session.set_keepalive(None);
         let answered = match last_word(exchange) {
             Ok(answer) => local::give(session, exchange, &answer).await,
             Err(rejection) => local::refuse(session, exchange, &rejection).await,

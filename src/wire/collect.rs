@@ -1,6 +1,6 @@
 //! Collects a reply's events into the whole reply that they amount to.
 //!
-//! Bounded: what goes beyond the limit is reported, not kept.
+//! Bounded by the limit on a reply that the translator keeps.
 
 use super::{
     Usage,
@@ -8,9 +8,6 @@ use super::{
     reply::{BlockStart, Citation, Delta, Event, FinishReason, ReplyError},
 };
 use std::borrow::Cow;
-
-/// The most bytes of text and arguments that one reply may hold.
-const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// One finished or growing block.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,12 +29,11 @@ pub(crate) struct Collected {
     pub(crate) finish: Option<FinishReason>,
     pub(crate) detail: Option<String>,
     pub(crate) error: Option<ReplyError>,
-    held_bytes: usize,
 }
 
 impl Collected {
-    /// Takes one event in; false when the reply has grown beyond the limit.
-    pub(crate) fn take(&mut self, event: Event<'_>) -> bool {
+    /// Takes one event in.
+    pub(crate) fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Start { id, model, created } => {
                 self.id = id.into_owned();
@@ -62,25 +58,20 @@ impl Collected {
             Event::Error(error) => self.error = Some(error),
             Event::BlockStop | Event::End | Event::Lost(_) => {}
         }
-        self.held_bytes <= MAX_REPLY_BYTES
     }
 
     fn grow(&mut self, delta: Delta<'_>) {
         match (self.parts.last_mut(), delta) {
             (Some(Part::Text { text, .. } | Part::Thinking { text, .. } | Part::Refusal(text)), Delta::Text(more)) => {
-                self.held_bytes += more.len();
                 text.push_str(&more);
             }
             (Some(Part::Call { arguments, .. }), Delta::Arguments(more)) => {
-                self.held_bytes += more.len();
                 arguments.push_str(&more);
             }
             (Some(Part::Thinking { token, .. }), Delta::Token(found)) => {
-                self.held_bytes += found.data.len();
                 *token = Some(found.into_owned());
             }
             (Some(Part::Text { citations, .. }), Delta::Citation(citation)) => {
-                self.held_bytes += citation.url.len() + citation.quoted.len();
                 citations.push(citation.into_owned());
             }
             _ => {}

@@ -64,10 +64,10 @@ impl Names {
     /// The name that the provider is sent.
     pub(crate) fn fit<'n>(&mut self, name: &'n str, max: usize) -> Cow<'n, str> {
         let fitted = fit(name, max);
-        if let Cow::Owned(sent) = &fitted {
-            if !self.changed.iter().any(|(s, _)| s == sent) {
-                self.changed.push((sent.clone(), name.to_owned()));
-            }
+        if let Cow::Owned(sent) = &fitted
+            && !self.changed.iter().any(|(s, _)| s == sent)
+        {
+            self.changed.push((sent.clone(), name.to_owned()));
         }
         fitted
     }
@@ -200,13 +200,18 @@ pub(crate) fn result_text<'r>(result: &'r ToolResult<'_>) -> Cow<'r, str> {
 /// A Gemini result object as text: its one `result` or `output` member, or an `error`, or the object itself.
 fn unwrap_object(object: &str) -> Cow<'_, str> {
     let Ok(members) = serde_json::from_str::<Members<'_>>(object) else { return Cow::Borrowed(object) };
-    let [(key, value)] = members.0.as_slice() else { return Cow::Borrowed(object) };
+    // Some SDKs say the tool's name beside the result, as the part that holds the object already does.
+    let (key, value) = match members.0.as_slice() {
+        [one] => one,
+        [(name, _), content] | [content, (name, _)] if &**name == "name" && &*content.0 == "content" => content,
+        _ => return Cow::Borrowed(object),
+    };
     let text = || match serde_json::from_str::<Str<'_>>(value.get()) {
         Ok(text) => text.0,
         Err(_) => Cow::Borrowed(value.get()),
     };
     match &**key {
-        "result" | "output" => text(),
+        "result" | "output" | "content" => text(),
         "error" => Cow::Owned(format!("Error: {}", text())),
         _ => Cow::Borrowed(object),
     }
@@ -309,7 +314,10 @@ impl<'a> Request<'a> {
             for block in turn.blocks {
                 match block {
                     Block::Text(text) if turn.role == Role::System => {
-                        self.say(Role::User, Block::Text(Cow::Owned(format!("<system>\n{text}\n</system>"))));
+                        self.say(
+                            Role::User,
+                            Block::Text(Cow::Owned(format!("<system-reminder>\n{text}\n</system-reminder>"))),
+                        );
                     }
                     block => {
                         let role = if turn.role == Role::System { Role::User } else { turn.role };

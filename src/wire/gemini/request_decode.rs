@@ -339,8 +339,19 @@ fn result<'a>(response: ResponseIn<'a>, pending: &mut Pending<'a>) -> ToolResult
 
 fn blob_media(blob: BlobIn<'_>) -> Media<'_> {
     let mime = blob.mime.map(|m| m.0).unwrap_or_default();
-    let source = Source::Base64(blob.data.map(|d| d.0).unwrap_or_default());
+    let source = Source::Base64(standard_base64(blob.data.map(|d| d.0).unwrap_or_default()));
     Media { kind: kind_of_mime(&mime), mime, source, name: blob.name.map(|n| n.0), detail: None }
+}
+
+/// Google's SDKs send the URL-safe alphabet, with or without padding; the other providers want the standard one.
+fn standard_base64(data: Cow<'_, str>) -> Cow<'_, str> {
+    let padded = data.len().is_multiple_of(4);
+    if padded && memchr::memchr2(b'-', b'_', data.as_bytes()).is_none() {
+        return data;
+    }
+    let mut standard = data.replace('-', "+").replace('_', "/");
+    standard.extend(std::iter::repeat_n('=', data.len().next_multiple_of(4) - data.len()));
+    Cow::Owned(standard)
 }
 
 fn file_media(file: FileIn<'_>) -> Media<'_> {

@@ -6,6 +6,7 @@ mod models;
 mod read;
 mod reply_decode;
 mod reply_encode;
+mod reply_shape;
 mod request_decode;
 mod request_encode;
 mod translation;

@@ -202,6 +202,8 @@ fn reasoning(effort: Option<&str>, object: Option<&ReasoningIn<'_>>) -> Option<R
     let switched =
         object.and_then(|o| o.enabled).map(|on| if on { Effort::Dynamic } else { Effort::Level(Level::None) });
     let effort = level.map(Effort::Level).or(budget).or(switched)?;
+    // Who asks a chat model to think may read the thoughts where a provider shows them; clients that cannot skip the field.
+    let visible = visible.or_else(|| (!effort.is_off()).then_some(true));
     Some(Reasoning { effort, visible })
 }
 
@@ -316,10 +318,9 @@ fn take_assistant<'a>(message: MessageIn<'a>, request: &mut Request<'a>, losses:
         has_token |= matches!(block, Block::Thinking { token: Some(_), .. });
         request.say(Role::Assistant, block);
     }
-    if !has_token {
-        if let Some(text) = message.reasoning_content.or(message.reasoning).filter(|t| !t.is_empty()) {
-            request.say(Role::Assistant, Block::Thinking { text: text.0, token: None });
-        }
+    let told = message.reasoning_content.or(message.reasoning).filter(|text| !has_token && !text.is_empty());
+    if let Some(text) = told {
+        request.say(Role::Assistant, Block::Thinking { text: text.0, token: None });
     }
     take_content(message.content, Role::Assistant, request, losses);
     if let Some(refusal) = message.refusal {

@@ -7,7 +7,9 @@ use crate::wire::{
     loss::{Losses, Refusal},
     models,
     replay::TokenKind,
-    request::{Block, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn},
+    request::{
+        Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn,
+    },
     rules::{fit, mime_of, refuse_media, result_text, settle_opaque},
     schema,
     translate::{Job, Options},
@@ -148,19 +150,19 @@ fn put_output(o: &mut Obj<'_>, output: &OutputFormat<'_>) {
 fn put_reasoning(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, losses: &mut Losses) {
     let Some(reasoning) = request.reasoning else { return };
     let Some(level) = reasoning.effort.level() else { return };
-    if matches!(reasoning.effort, crate::wire::request::Effort::Budget(1..)) {
-        losses.approximated("reasoning.budget");
-    }
     if !options.compatible && !models::is_openai_reasoning(options.model) {
         if !reasoning.effort.is_off() {
             losses.dropped("reasoning");
         }
         return;
     }
+    if matches!(reasoning.effort, Effort::Budget(1..)) {
+        losses.approximated("reasoning");
+    }
     let name = models::openai_effort(options.model, level, options.compatible);
     if let Some(name) = name {
         if name != level.name() {
-            losses.approximated("reasoning.effort");
+            losses.approximated("reasoning");
         }
         o.str("reasoning_effort", name);
     }

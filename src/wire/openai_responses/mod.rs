@@ -5,6 +5,7 @@ mod read;
 mod reply_decode;
 mod reply_encode;
 mod reply_parts;
+mod reply_shape;
 mod request_decode;
 mod request_encode;
 mod translation;

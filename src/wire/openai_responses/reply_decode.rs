@@ -2,148 +2,17 @@
 //!
 //! Only the first unfinished item goes out as it comes; what belongs to later items is held until their turn.
 
+use super::reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn};
 use crate::wire::{
-    Usage, errors,
-    fields::{Soft, Str},
+    errors,
+    fields::Soft,
     grammar::{Kind, Opener},
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     translate::Context,
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc};
-
-#[derive(Deserialize)]
-struct EventIn<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Option<Str<'a>>,
-    #[serde(default)]
-    output_index: Option<u64>,
-    #[serde(default)]
-    summary_index: Option<u64>,
-    #[serde(borrow, default)]
-    delta: Soft<'a>,
-    #[serde(borrow, default)]
-    item: Option<ItemIn<'a>>,
-    #[serde(borrow, default)]
-    annotation: Option<AnnotationIn<'a>>,
-    #[serde(borrow, default)]
-    response: Option<ResponseIn<'a>>,
-}
-
-#[derive(Deserialize)]
-struct ResponseIn<'a> {
-    #[serde(borrow, default)]
-    id: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    model: Option<Str<'a>>,
-    #[serde(default)]
-    created_at: Option<f64>,
-    #[serde(borrow, default)]
-    status: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    output: Option<Vec<ItemIn<'a>>>,
-    #[serde(default)]
-    usage: Option<UsageIn>,
-    #[serde(borrow, default)]
-    incomplete_details: Option<IncompleteIn<'a>>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct IncompleteIn<'a> {
-    #[serde(borrow, default)]
-    reason: Option<Str<'a>>,
-}
-
-#[derive(Deserialize)]
-struct ItemIn<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    call_id: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    id: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    name: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    content: Option<Vec<PartIn<'a>>>,
-    #[serde(borrow, default)]
-    summary: Option<Vec<PartIn<'a>>>,
-    #[serde(borrow, default)]
-    encrypted_content: Option<Str<'a>>,
-}
-
-#[derive(Deserialize)]
-struct PartIn<'a> {
-    #[serde(borrow, default)]
-    text: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    refusal: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    annotations: Option<Vec<AnnotationIn<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct AnnotationIn<'a> {
-    #[serde(borrow, default)]
-    url: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    title: Option<Str<'a>>,
-    #[serde(default)]
-    start_index: Option<u64>,
-    #[serde(default)]
-    end_index: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct UsageIn {
-    #[serde(default)]
-    input_tokens: Option<u64>,
-    #[serde(default)]
-    output_tokens: Option<u64>,
-    #[serde(default)]
-    input_tokens_details: Option<InputDetailsIn>,
-    #[serde(default)]
-    output_tokens_details: Option<OutputDetailsIn>,
-}
-
-#[derive(Deserialize, Default)]
-struct InputDetailsIn {
-    #[serde(default)]
-    cached_tokens: Option<u64>,
-    #[serde(default)]
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-struct OutputDetailsIn {
-    #[serde(default)]
-    reasoning_tokens: Option<u64>,
-}
-
-impl UsageIn {
-    fn counts(&self) -> Usage {
-        let details = self.input_tokens_details.as_ref();
-        let cached = details.and_then(|d| d.cached_tokens);
-        let written = details.and_then(|d| d.cache_write_tokens);
-        let not_fresh = cached.unwrap_or(0).saturating_add(written.unwrap_or(0));
-        Usage {
-            input: self.input_tokens.map(|all| all.saturating_sub(not_fresh)),
-            cache_read: cached,
-            cache_write: written,
-            output: self.output_tokens,
-            reasoning: self.output_tokens_details.as_ref().and_then(|d| d.reasoning_tokens),
-            ..Usage::default()
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ItemKind {

@@ -108,7 +108,7 @@ impl Encoder {
         let (item, context) = (self.item, Arc::clone(&self.context));
         let reply = std::mem::take(&mut self.reply);
         let group = Group::opening(&reply.parts, at);
-        self.id = group.id(&reply.id, item, &context);
+        self.id = group.id(&reply.id, item);
         self.put(out, "response.output_item.added", |o| {
             o.int("output_index", item);
             o.obj("item", |o| put_item(o, &group, &reply.id, item, &context));

@@ -46,7 +46,7 @@ impl<'p> Group<'p> {
         }
     }
 
-    pub(crate) fn id(&self, reply_id: &str, index: u64, _context: &Context) -> String {
+    pub(crate) fn id(&self, reply_id: &str, index: u64) -> String {
         let suffix = restyle_id(reply_id, "resp_");
         format!("{}_{}_{index}", self.kind(), suffix.strip_prefix("resp_").unwrap_or(&suffix))
     }
@@ -54,7 +54,7 @@ impl<'p> Group<'p> {
 
 /// Writes the members of an item.
 pub(crate) fn put_item(o: &mut Obj<'_>, group: &Group<'_>, reply_id: &str, index: u64, context: &Context) {
-    o.str("id", &group.id(reply_id, index, context));
+    o.str("id", &group.id(reply_id, index));
     let status = if group.is_open { "in_progress" } else { "completed" };
     match group.parts.first() {
         Some(Part::Thinking { text, token }) => {

@@ -1,0 +1,177 @@
+//! The members of Chat Completions replies that are read, of OpenAI's and of those that imitate it.
+//!
+//! Borrows from the reply; a chunk with one choice costs no allocation.
+
+use crate::wire::{
+    Usage,
+    fields::{List, Str, TextOr, wire_struct},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+pub(super) struct ChunkIn<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) model: Option<Str<'a>>,
+    #[serde(default)]
+    pub(super) created: Option<f64>,
+    #[serde(borrow, default)]
+    pub(super) choices: Option<List<ChoiceIn<'a>>>,
+    #[serde(default)]
+    pub(super) usage: Option<UsageIn>,
+    #[serde(default)]
+    pub(super) x_groq: Option<GroqIn>,
+    #[serde(borrow, default)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct GroqIn {
+    #[serde(default)]
+    pub(super) usage: Option<UsageIn>,
+}
+
+#[derive(Deserialize, Clone)]
+pub(super) struct ChoiceIn<'a> {
+    #[serde(default)]
+    pub(super) index: Option<u64>,
+    #[serde(borrow, default)]
+    pub(super) delta: Option<DeltaIn<'a>>,
+    /// In a whole reply. Some providers send it beside the delta, or repeat all in it at the stream's end.
+    #[serde(borrow, default)]
+    pub(super) message: Option<DeltaIn<'a>>,
+    #[serde(borrow, default)]
+    pub(super) finish_reason: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) logprobs: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default, Clone)]
+pub(super) struct DeltaIn<'a> {
+    #[serde(borrow, default)]
+    pub(super) content: Option<TextOr<'a, PartIn<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) refusal: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) reasoning_content: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) reasoning: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) reasoning_details: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default)]
+    pub(super) tool_calls: Option<List<CallIn<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) function_call: Option<FunctionIn<'a>>,
+    #[serde(borrow, default)]
+    pub(super) annotations: Option<Vec<AnnotationIn<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) images: Option<&'a RawValue>,
+}
+
+wire_struct! { PartIn { "type" => kind: Str<'a>, "text" => text: Str<'a>, "thinking" => thinking: Vec<PartIn<'a>> } }
+wire_struct! {
+    DetailIn {
+        "type" => kind: Str<'a>, "text" => text: Str<'a>, "signature" => signature: Str<'a>, "data" => data: Str<'a>,
+    }
+}
+
+#[derive(Deserialize, Clone)]
+pub(super) struct CallIn<'a> {
+    #[serde(default)]
+    pub(super) index: Option<u64>,
+    #[serde(borrow, default)]
+    pub(super) id: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) function: Option<FunctionIn<'a>>,
+    #[serde(borrow, default)]
+    pub(super) custom: Option<FunctionIn<'a>>,
+}
+
+#[derive(Deserialize, Clone)]
+pub(super) struct FunctionIn<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) arguments: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) input: Option<&'a RawValue>,
+}
+
+impl FunctionIn<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.name.as_deref().is_none_or(str::is_empty) && self.arguments.is_none_or(|a| a.get() == "\"\"")
+    }
+}
+
+#[derive(Deserialize, Clone)]
+pub(super) struct AnnotationIn<'a> {
+    #[serde(borrow, default)]
+    pub(super) url_citation: Option<UrlIn<'a>>,
+}
+
+#[derive(Deserialize, Clone)]
+pub(super) struct UrlIn<'a> {
+    #[serde(borrow, default)]
+    pub(super) url: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) title: Option<Str<'a>>,
+    #[serde(default)]
+    pub(super) start_index: Option<u64>,
+    #[serde(default)]
+    pub(super) end_index: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct UsageIn {
+    #[serde(default)]
+    pub(super) prompt_tokens: Option<u64>,
+    #[serde(default)]
+    pub(super) completion_tokens: Option<u64>,
+    #[serde(default)]
+    pub(super) total_tokens: Option<u64>,
+    #[serde(default)]
+    pub(super) prompt_tokens_details: Option<PromptDetailsIn>,
+    #[serde(default)]
+    pub(super) completion_tokens_details: Option<OutputDetailsIn>,
+    #[serde(default)]
+    pub(super) prompt_cache_hit_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct PromptDetailsIn {
+    #[serde(default)]
+    pub(super) cached_tokens: Option<u64>,
+    #[serde(default)]
+    pub(super) cache_write_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct OutputDetailsIn {
+    #[serde(default)]
+    pub(super) reasoning_tokens: Option<u64>,
+}
+
+impl UsageIn {
+    pub(super) fn counts(&self) -> Usage {
+        let prompt = self.prompt_tokens_details.as_ref();
+        let cached = prompt.and_then(|p| p.cached_tokens).or(self.prompt_cache_hit_tokens);
+        let written = prompt.and_then(|p| p.cache_write_tokens);
+        let cached_total = cached.unwrap_or(0).saturating_add(written.unwrap_or(0));
+        let reasoning = self.completion_tokens_details.as_ref().and_then(|d| d.reasoning_tokens);
+        let (prompt, completion) = (self.prompt_tokens.unwrap_or(0), self.completion_tokens.unwrap_or(0));
+        // xAI counts reasoning beside the completion instead of inside it; its total shows that.
+        let beside = reasoning.filter(|r| *r > 0 && self.total_tokens == Some(prompt + completion + r)).unwrap_or(0);
+        Usage {
+            input: self.prompt_tokens.map(|all| all.saturating_sub(cached_total)),
+            cache_read: cached,
+            cache_write: written,
+            output: self.completion_tokens.map(|n| n.saturating_add(beside)),
+            reasoning,
+            ..Usage::default()
+        }
+    }
+}

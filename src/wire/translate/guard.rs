@@ -1,0 +1,209 @@
+//! What lies between a decoder and an encoder: undoes what the request side had to do, and holds the reply to the grammar.
+//!
+//! Bounded: a reply beyond the limit ends with an error.
+
+use super::{Context, Translate};
+use crate::wire::{
+    collect::Collected,
+    compose::put_escaped,
+    fields::{Members, text_of},
+    grammar::Grammar,
+    loss::Losses,
+    reply::{BlockStart, Delta, ErrorKind, Event, Finish, FinishReason, ReplyEncoder, ReplyError, Sink},
+    usage::Usage,
+};
+use std::{borrow::Cow, sync::Arc};
+
+/// The most bytes of text and arguments of one reply; encoders keep a whole reply at most.
+const MAX_REPLY_BYTES: usize = 64 << 20;
+
+/// Where a reply goes.
+pub(super) enum Outlet {
+    Stream(Box<dyn ReplyEncoder>),
+    Whole(Box<Collected>),
+}
+
+/// The way of a reply's events from the decoder to the encoder.
+pub(super) struct Guard {
+    grammar: Grammar,
+    pub(super) exit: Exit,
+    stand_in: StandIn,
+    /// Whether a structured answer came by way of a tool, and whether a real call came.
+    answered: bool,
+    called: bool,
+    bytes: usize,
+}
+
+/// What stands in for something else in the block that is open.
+#[derive(Debug, Default)]
+enum StandIn {
+    #[default]
+    Nothing,
+    /// The structured answer, given as the input of a tool.
+    Answer,
+    /// A free-text call, given as an object with one string; held back until it is whole.
+    FreeText(String),
+    /// The other way round: a free-text call that the client is given as an object with one string.
+    Wrapped,
+}
+
+impl Guard {
+    pub(super) fn new(target: &'static dyn Translate, outlet: Outlet, context: &Arc<Context>) -> Self {
+        Guard {
+            grammar: Grammar::new(),
+            exit: Exit {
+                outlet,
+                target,
+                context: Arc::clone(context),
+                out: Vec::new(),
+                losses: Losses::default(),
+                usage: Usage::default(),
+                error: None,
+                ended: false,
+            },
+            stand_in: StandIn::Nothing,
+            answered: false,
+            called: false,
+            bytes: 0,
+        }
+    }
+
+    /// The upstream has nothing more: an unfinished reply ends with an error.
+    pub(super) fn close(&mut self) {
+        self.grammar.close(&mut self.exit);
+    }
+
+    /// The reply is beyond a bound.
+    pub(super) fn too_large(&mut self) {
+        self.admit(Event::Error(ReplyError::new(ErrorKind::Server, "the provider's reply is too large")));
+    }
+
+    fn admit(&mut self, event: Event<'_>) {
+        self.grammar.admit(event, &mut self.exit);
+    }
+
+    fn start_call(&mut self, id: &str, name: &str, custom: bool) {
+        let context = Arc::clone(&self.exit.context);
+        if context.output_tool.as_deref() == Some(name) {
+            self.stand_in = StandIn::Answer;
+            self.answered = true;
+            return self.admit(Event::BlockStart(BlockStart::Text));
+        }
+        self.called = true;
+        let stands_in = context.custom_tools.iter().any(|tool| tool == name);
+        if stands_in {
+            self.stand_in = StandIn::FreeText(String::new());
+        }
+        let name = Cow::Borrowed(context.names.restore(name));
+        let custom = custom || stands_in;
+        let wrapped = custom && !stands_in && !self.exit.target.knows_free_text(&context);
+        let start = BlockStart::ToolCall { id: Cow::Borrowed(id), name, custom: custom && !wrapped };
+        self.admit(Event::BlockStart(start));
+        if wrapped {
+            self.stand_in = StandIn::Wrapped;
+            self.admit(Event::Delta(Delta::Arguments(Cow::Borrowed("{\"input\":\""))));
+        }
+    }
+
+    fn stop_block(&mut self) {
+        match std::mem::take(&mut self.stand_in) {
+            StandIn::Nothing | StandIn::Answer => {}
+            StandIn::FreeText(arguments) => self.admit(Event::Delta(Delta::Arguments(free_text(&arguments)))),
+            StandIn::Wrapped => self.admit(Event::Delta(Delta::Arguments(Cow::Borrowed("\"}")))),
+        }
+        self.admit(Event::BlockStop);
+    }
+
+    fn arguments(&mut self, text: Cow<'_, str>) {
+        match &mut self.stand_in {
+            StandIn::Nothing => self.admit(Event::Delta(Delta::Arguments(text))),
+            StandIn::Answer => self.admit(Event::Delta(Delta::Text(text))),
+            StandIn::FreeText(held) => held.push_str(&text),
+            StandIn::Wrapped => {
+                let mut escaped = Vec::new();
+                put_escaped(&mut escaped, &text);
+                let escaped = String::from_utf8(escaped).unwrap_or_default();
+                self.admit(Event::Delta(Delta::Arguments(Cow::Owned(escaped))));
+            }
+        }
+    }
+}
+
+impl Sink for Guard {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Delta(Delta::Text(text) | Delta::Arguments(text)) = &event {
+            self.bytes = self.bytes.saturating_add(text.len());
+            if self.bytes > MAX_REPLY_BYTES {
+                return self.too_large();
+            }
+        }
+        match event {
+            Event::BlockStart(BlockStart::ToolCall { id, name, custom }) => self.start_call(&id, &name, custom),
+            Event::BlockStop => self.stop_block(),
+            Event::Delta(Delta::Arguments(text)) => self.arguments(text),
+            Event::Finish(finish) if self.answered && finish.reason == FinishReason::ToolCalls => {
+                let reason = if self.called { FinishReason::ToolCalls } else { FinishReason::Stop };
+                self.admit(Event::Finish(Finish { reason, detail: None }));
+            }
+            event => self.admit(event),
+        }
+    }
+}
+
+/// The string of a stand-in call's arguments.
+fn free_text(arguments: &str) -> Cow<'_, str> {
+    let members = serde_json::from_str::<Members<'_>>(arguments).unwrap_or_default();
+    match members.find("input") {
+        Some(input) => Cow::Owned(text_of(input).into_owned()),
+        None => Cow::Borrowed(arguments),
+    }
+}
+
+/// Takes what the grammar let through.
+pub(super) struct Exit {
+    outlet: Outlet,
+    pub(super) target: &'static dyn Translate,
+    pub(super) context: Arc<Context>,
+    pub(super) out: Vec<u8>,
+    pub(super) losses: Losses,
+    pub(super) usage: Usage,
+    pub(super) error: Option<ReplyError>,
+    pub(super) ended: bool,
+}
+
+impl Sink for Exit {
+    fn event(&mut self, event: Event<'_>) {
+        let ends = matches!(event, Event::End | Event::Error(_));
+        match &event {
+            Event::Lost(field) => return self.losses.dropped(field.clone()),
+            Event::Usage(usage) => self.usage.update(usage),
+            Event::Error(error) => self.error = Some(error.clone()),
+            Event::Finish(finish) => match finish.reason {
+                FinishReason::Unknown | FinishReason::BrokenCall | FinishReason::Pause | FinishReason::Failed => {
+                    self.losses.approximated("finish_reason");
+                }
+                FinishReason::Stop
+                | FinishReason::StopSequence
+                | FinishReason::Length
+                | FinishReason::ContextFull
+                | FinishReason::ToolCalls
+                | FinishReason::Refusal => {}
+            },
+            Event::Start { .. } | Event::BlockStart(_) | Event::Delta(_) | Event::BlockStop | Event::End => {}
+        }
+        self.ended |= ends;
+        match &mut self.outlet {
+            Outlet::Stream(encoder) => encoder.event(event, &mut self.out),
+            Outlet::Whole(reply) => {
+                reply.take(event);
+                if ends {
+                    let body = match &reply.error {
+                        Some(error) => self.target.error_reply(error, &self.context.request_id).1,
+                        None => self.target.whole_reply(reply, &self.context),
+                    };
+                    self.out.extend_from_slice(&body);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Translates one reply, event by event.
+
+use super::{
+    Context,
+    guard::{Guard, Outlet},
+    translation,
+};
+use crate::wire::{
+    WireFormat,
+    frames::{ArrayReader, EventTooLarge, SseReader},
+    loss::Losses,
+    reply::{Event, ReplyDecoder, ReplyError, Sink},
+    tap::Shape,
+    usage::Usage,
+};
+use std::sync::Arc;
+
+/// Translates one reply, streamed or whole on either side.
+pub struct ReplyTranslator {
+    input: Input,
+    decoder: Box<dyn ReplyDecoder>,
+    guard: Guard,
+}
+
+impl std::fmt::Debug for ReplyTranslator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplyTranslator").field("losses", &self.guard.exit.losses).finish_non_exhaustive()
+    }
+}
+
+enum Input {
+    Whole(Vec<u8>),
+    Sse(SseReader),
+    Array(ArrayReader),
+}
+
+/// The most bytes of a whole reply.
+const MAX_WHOLE_BYTES: usize = 128 << 20;
+
+impl ReplyTranslator {
+    /// A translator for the reply of one request. `shape_in` is how the upstream answers, `shape_out` what the client
+    /// waits for; `Opaque` is not translated and counts as `Json`.
+    pub fn new(from: WireFormat, to: WireFormat, shapes: (Shape, Shape), context: Context) -> Option<Self> {
+        let (source, target) = (translation(from)?, translation(to)?);
+        let context = Arc::new(context);
+        let input = match shapes.0 {
+            Shape::Json | Shape::Opaque => Input::Whole(Vec::new()),
+            Shape::Sse => Input::Sse(SseReader::default()),
+            Shape::JsonArray => Input::Array(ArrayReader::default()),
+        };
+        let outlet = match shapes.1 {
+            Shape::Json | Shape::Opaque => Outlet::Whole(Box::default()),
+            Shape::Sse => Outlet::Stream(target.stream_encoder(&context, false)),
+            Shape::JsonArray => Outlet::Stream(target.stream_encoder(&context, true)),
+        };
+        let guard = Guard::new(target, outlet, &context);
+        Some(ReplyTranslator { input, decoder: source.reply_decoder(&context), guard })
+    }
+
+    /// Takes the next bytes of the upstream and returns what the client is to get for them.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let (decoder, guard) = (&mut self.decoder, &mut self.guard);
+        if guard.exit.ended {
+            return Vec::new();
+        }
+        // Events grow in translation; one allocation holds what a piece of the stream becomes.
+        guard.exit.out.reserve(bytes.len() * 2 + 256);
+        let mut each = |name: &[u8], data: &[u8]| decoder.event(name, data, guard);
+        let result = match &mut self.input {
+            Input::Whole(body) => {
+                body.extend_from_slice(bytes);
+                if body.len() > MAX_WHOLE_BYTES { Err(EventTooLarge) } else { Ok(()) }
+            }
+            Input::Sse(reader) => reader.feed(bytes, &mut each),
+            Input::Array(reader) => reader.feed(bytes, &mut each),
+        };
+        if let Err(EventTooLarge) = result {
+            self.guard.too_large();
+        }
+        std::mem::take(&mut self.guard.exit.out)
+    }
+
+    /// The upstream ended: returns the rest. A reply without its end gets the client format's error.
+    pub fn finish(&mut self) -> Vec<u8> {
+        let (decoder, guard) = (&mut self.decoder, &mut self.guard);
+        let mut each = |name: &[u8], data: &[u8]| decoder.event(name, data, guard);
+        match &mut self.input {
+            Input::Whole(body) => {
+                let body = std::mem::take(body);
+                decoder.whole(&body, guard);
+            }
+            Input::Sse(reader) => {
+                reader.finish(&mut each);
+                decoder.finish(guard);
+            }
+            Input::Array(reader) => {
+                if !reader.is_open() {
+                    decoder.finish(guard);
+                }
+            }
+        }
+        self.guard.close();
+        std::mem::take(&mut self.guard.exit.out)
+    }
+
+    /// The upstream broke off: returns the client format's error for it, unless the reply had already ended.
+    pub fn fail(&mut self, error: ReplyError) -> Vec<u8> {
+        self.guard.event(Event::Error(error));
+        std::mem::take(&mut self.guard.exit.out)
+    }
+
+    /// What of the reply did not get through.
+    pub fn losses(&self) -> &Losses {
+        &self.guard.exit.losses
+    }
+
+    /// The counts that the upstream reported so far.
+    pub fn usage(&self) -> &Usage {
+        &self.guard.exit.usage
+    }
+
+    /// The error with which the reply ended.
+    pub fn error(&self) -> Option<&ReplyError> {
+        self.guard.exit.error.as_ref()
+    }
+
+    /// The HTTP status for a whole reply that ended with an error.
+    pub fn error_status(&self) -> Option<u16> {
+        let error = self.guard.exit.error.as_ref()?;
+        Some(self.guard.exit.target.error_reply(error, &self.guard.exit.context.request_id).0)
+    }
+
+    /// Whether the reply has come to its end, so that nothing more will come out.
+    pub fn is_ended(&self) -> bool {
+        self.guard.exit.ended
+    }
+}
