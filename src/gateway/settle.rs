@@ -15,7 +15,7 @@ use crate::{
     telemetry::{self, Access},
 };
 use bytes::Bytes;
-use pingora::{Error, ErrorSource, RetryType};
+use pingora::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
 /// Connections kept from earlier that may turn out dead before a new one is opened.
@@ -165,6 +165,10 @@ pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Ex
         exchange.outcome = Outcome::ClientGone;
         exchange.status = 499;
     } else {
+        if *error.etype() == ErrorType::InvalidHTTPHeader && *error.esource() == ErrorSource::Downstream {
+            let message = "the request's headers contradict each other, or its `Connection` header names what it must not";
+            exchange.rejection = Some(Rejection::new(Reason::Malformed, message));
+        }
         let answered = match last_word(exchange) {
             Ok(answer) => local::give(session, exchange, &answer).await,
             Err(rejection) => local::refuse(session, exchange, &rejection).await,
@@ -218,7 +222,9 @@ async fn end_shown(session: &mut Session, error: &Error, exchange: &mut Exchange
 
 /// Whether the client, and not a deadline of ours, ended the exchange.
 fn is_client_gone(error: &Error) -> bool {
-    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED, NOTHING_LEFT];
+    // A header that Pingora refuses to send on is the client's fault, but the client is still there.
+    let refused = ErrorType::InvalidHTTPHeader;
+    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED, NOTHING_LEFT, refused];
     *error.esource() == ErrorSource::Downstream && !ours.contains(error.etype())
 }
 
