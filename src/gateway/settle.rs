@@ -92,7 +92,7 @@ pub(super) fn attempt_failed(
     mut error: Box<Error>,
     client_reused: bool,
 ) -> Box<Error> {
-    let shown = session.response_written().is_some();
+    let shown = downstream::answered(session).is_some();
     let kind = error.etype().clone();
     if kind == FAILED_OVER {
         error.set_retry(!shown);
@@ -159,7 +159,7 @@ pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Ex
     if let Some(link) = exchange.link.clone() {
         downstream::uninstall(session, &link);
     }
-    if session.response_written().is_some() {
+    if downstream::answered(session).is_some() {
         end_shown(session, error, exchange).await;
     } else if is_client_gone(error) {
         exchange.outcome = Outcome::ClientGone;
@@ -195,7 +195,7 @@ fn last_word(exchange: &mut Exchange) -> Result<Answer, Rejection> {
 /// Ends an answer that has begun: its own end where that has come, the format's error where one can be added, else by
 /// breaking the connection, so that nobody takes it for whole.
 async fn end_shown(session: &mut Session, error: &Error, exchange: &mut Exchange) {
-    let status = session.response_written().map_or(0, |header| header.status.as_u16());
+    let status = downstream::answered(session).map_or(0, |header| header.status.as_u16());
     exchange.status = status;
     let ended =
         exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.is_stream() && r.seen().terminal);
@@ -237,7 +237,7 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
         return;
     }
     if exchange.status == 0 {
-        exchange.status = session.response_written().map_or(499, |header| header.status.as_u16());
+        exchange.status = downstream::answered(session).map_or(499, |header| header.status.as_u16());
     }
     if error.is_some_and(is_client_gone) && exchange.outcome == Outcome::Served {
         let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);
