@@ -80,10 +80,12 @@ pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Re
         whole_bytes: streams.whole_hold_bytes,
         preamble_bytes: streams.hold_bytes,
     };
-    let reply = Reply::new(endpoint, std::mem::replace(header, shown), holding);
-    if reply.is_stream() {
-        // Its length may change: an error event may have to be added.
+    let mut reply = Reply::new(endpoint, std::mem::replace(header, shown), holding);
+    let is_asked_for = exchange.request.as_ref().is_some_and(|request| request.stream) && reply.is_success();
+    if reply.is_stream() || is_asked_for {
+        // Its length may change: an error event may have to be added. Some servers label a stream as something else.
         header.remove_header(&header::CONTENT_LENGTH);
+        reply.length_is_told = false;
     }
     if let Some(attempt) = &mut exchange.attempt {
         attempt.reply = Some(reply);
@@ -162,7 +164,7 @@ fn broken(shared: &Shared, body: &mut Option<Bytes>, exchange: &mut Exchange, ve
 /// The bytes that end a broken stream, `None` where nothing can be added to it.
 pub(super) fn farewell(exchange: &Exchange) -> Option<Bytes> {
     let reply = exchange.attempt.as_ref()?.reply.as_ref()?;
-    if !reply.is_stream() || !reply.at_boundary() {
+    if !reply.is_stream() || !reply.at_boundary() || reply.length_is_told {
         return None;
     }
     let rejection = Rejection::new(Reason::UpstreamFailed, "the provider's answer broke off before its end");

@@ -60,7 +60,7 @@ impl Run {
 
     /// Notes a finding; `sent` are the bytes that led to it.
     fn note(&self, findings: &Findings, case: u64, what: &str, sent: &[u8]) {
-        let shown = sent[..sent.len().min(3000)].escape_ascii();
+        let shown = sent[..sent.len().min(1200)].escape_ascii();
         let line = format!("{} seed {} case {case}: {what}\n    {shown}", self.name, self.seed);
         println!("{line}");
         findings.lock().unwrap().push(line);

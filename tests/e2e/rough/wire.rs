@@ -184,7 +184,8 @@ impl Wire {
 }
 
 fn parse(head: &[u8]) -> Option<Reply> {
-    let head = std::str::from_utf8(head).ok()?;
+    // Header values may hold any bytes above ASCII (RFC 9110, obs-text): one character each.
+    let head: String = head.iter().copied().map(char::from).collect();
     let mut lines = head.strip_suffix("\r\n\r\n")?.split("\r\n");
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
     let mut reply = Reply { status, ..Reply::default() };
