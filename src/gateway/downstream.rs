@@ -151,6 +151,15 @@ pub(super) fn uninstall(session: &mut Session, link: &Link) {
     }
 }
 
+/// The answer's header, if the client has been sent one. A `100 Continue` is none.
+pub(super) fn answered(session: &Session) -> Option<&ResponseHeader> {
+    final_header(session.response_written())
+}
+
+fn final_header(written: Option<&ResponseHeader>) -> Option<&ResponseHeader> {
+    written.filter(|header| !header.status.is_informational())
+}
+
 struct Adapter {
     /// Always there until the adapter is dropped, which hands it back through the link.
     inner: Option<ServerSession>,
@@ -417,7 +426,7 @@ impl CustomSession for Adapter {
     }
     /// What is on the wire, so that Pingora knows whether an attempt can still be repeated. Never the held header.
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner().response_written()
+        final_header(self.inner().response_written())
     }
     async fn shutdown(&mut self, _code: u32, _context: &str) {
         self.inner_mut().shutdown().await;

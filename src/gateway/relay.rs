@@ -86,17 +86,18 @@ pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Re
         whole_bytes: if attempt.translation.is_some() { usize::MAX } else { streams.whole_hold_bytes },
         preamble_bytes: streams.hold_bytes,
     };
-    let reply = Reply::new(&attempt.endpoint, std::mem::replace(header, shown), holding);
-    if let Some(translation) = &attempt.translation {
+    let mut reply = Reply::new(&attempt.endpoint, std::mem::replace(header, shown), holding);
+    let is_asked_for = exchange.request.as_ref().is_some_and(|request| request.stream) && !reply.is_error();
+    if reply.is_stream() || is_asked_for || attempt.translation.is_some() {
+        // Its length may change: an error event may have to be added. Some servers label a stream as something else.
         header.remove_header(&header::CONTENT_LENGTH);
+        reply.length_is_told = false;
+    }
+    if let Some(translation) = &attempt.translation {
         header.insert_header(header::CONTENT_TYPE, translation.content_type())?;
         if let Some(losses) = translation.losses.header() {
             header.insert_header(LOSS_HEADER, losses)?;
         }
-    }
-    if reply.is_stream() {
-        // Its length may change: an error event may have to be added.
-        header.remove_header(&header::CONTENT_LENGTH);
     }
     attempt.reply = Some(reply);
     Ok(())
@@ -223,7 +224,7 @@ pub(super) fn farewell(exchange: &mut Exchange) -> Option<Bytes> {
     if ended {
         return Some(Bytes::new());
     }
-    if !reply.is_stream() || !reply.at_boundary() {
+    if !reply.is_stream() || !reply.at_boundary() || reply.length_is_told {
         return None;
     }
     let rejection = Rejection::new(Reason::UpstreamFailed, BROKE_OFF);

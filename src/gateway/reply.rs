@@ -71,6 +71,8 @@ pub(super) struct Reply {
     pub committed: bool,
     /// Whether content has begun to arrive.
     pub answering: bool,
+    /// Whether the client knows its length, so that nothing can be added to it.
+    pub length_is_told: bool,
     bytes: usize,
     /// Set when the stream has ended: whether what went on stopped between two events.
     ended_at_boundary: Option<bool>,
@@ -88,6 +90,7 @@ impl Reply {
             holding,
             error: (!header.status.is_success()).then(BytesMut::new),
             tap: Tap::new(format, shape, holding.event_bytes),
+            length_is_told: header.headers.contains_key(header::CONTENT_LENGTH),
             header,
             committed: false,
             answering: false,

@@ -14,7 +14,7 @@ use crate::{
     provider::verdict::Verdict,
     telemetry::{self, Access},
 };
-use pingora::{Error, ErrorSource, RetryType};
+use pingora::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
 /// Connections kept from earlier that may turn out dead before a new one is opened.
@@ -91,7 +91,7 @@ pub(super) fn attempt_failed(
     mut error: Box<Error>,
     client_reused: bool,
 ) -> Box<Error> {
-    let shown = session.response_written().is_some();
+    let shown = downstream::answered(session).is_some();
     let kind = error.etype().clone();
     if kind == FAILED_OVER {
         error.set_retry(!shown);
@@ -162,7 +162,7 @@ pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Ex
     if let Some(link) = exchange.link.clone() {
         downstream::uninstall(session, &link);
     }
-    if session.response_written().is_some() {
+    if downstream::answered(session).is_some() {
         end_shown(session, error, exchange).await;
     } else if is_client_gone(error) {
         exchange.outcome = Outcome::ClientGone;
@@ -170,6 +170,10 @@ pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Ex
     } else {
         // Pingora closes the connection after this; the client is told, so that it does not send the next request there.
         session.set_keepalive(None);
+        if *error.etype() == ErrorType::InvalidHTTPHeader && *error.esource() == ErrorSource::Downstream {
+            let message = "the request's headers contradict each other, or its `Connection` header names what it must not";
+            exchange.rejection = Some(Rejection::new(Reason::Malformed, message));
+        }
         let answered = match last_word(exchange) {
             Ok(answer) => local::give(session, exchange, &answer).await,
             Err(rejection) => local::refuse(session, exchange, &rejection).await,
@@ -196,7 +200,7 @@ fn last_word(exchange: &mut Exchange) -> Result<Answer, Rejection> {
 /// Ends an answer that has begun: its own end where that has come, the format's error where one can be added, else by
 /// breaking the connection, so that nobody takes it for whole.
 async fn end_shown(session: &mut Session, error: &Error, exchange: &mut Exchange) {
-    let status = session.response_written().map_or(0, |header| header.status.as_u16());
+    let status = downstream::answered(session).map_or(0, |header| header.status.as_u16());
     exchange.status = status;
     if is_client_gone(error) {
         let reply = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref());
@@ -221,7 +225,10 @@ async fn end_shown(session: &mut Session, error: &Error, exchange: &mut Exchange
 
 /// Whether the client, and not a deadline of ours, ended the exchange.
 fn is_client_gone(error: &Error) -> bool {
-    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED, NOTHING_LEFT, ANSWERED];
+    // A header that Pingora refuses to send on is the client's fault, but the client is still there.
+    let refused = ErrorType::InvalidHTTPHeader;
+    let ours =
+        [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED, NOTHING_LEFT, ANSWERED, refused];
     *error.esource() == ErrorSource::Downstream && !ours.contains(error.etype())
 }
 
@@ -234,7 +241,7 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
         return;
     }
     if exchange.status == 0 {
-        exchange.status = session.response_written().map_or(499, |header| header.status.as_u16());
+        exchange.status = downstream::answered(session).map_or(499, |header| header.status.as_u16());
     }
     if error.is_some_and(is_client_gone) && exchange.outcome == Outcome::Served {
         let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);

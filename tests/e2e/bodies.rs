@@ -134,6 +134,22 @@ async fn a_body_that_is_asked_for_with_expect_comes_after_the_100() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_100_there_is_still_failover_and_an_error_when_all_fail() {
+    let bad = Upstream::always(whole(503, "text/plain", "no")).await;
+    let good = Upstream::always(whole(200, "application/json", OK)).await;
+    let of = |name: &str, upstream: &Upstream, more: &str| account(name, "openai", &format!("{}/v1", upstream.url()), more);
+    let both = [of("bad", &bad, "priority: 1"), of("good", &good, "priority: 2")];
+    let ask = Ask::post("/v1/chat/completions", body(300)).header("expect", "100-continue");
+    for (accounts, expected) in [(&both[..], 200), (&both[..1], 503)] {
+        let gateway = Gateway::start(accounts, "").await;
+        let reply = client::h1(gateway.address, &ask).await.unwrap();
+        assert_eq!(reply.status, expected, "{}", reply.text());
+        let refused = client::h1(gateway.address, &ask.clone().header("connection", "host")).await.unwrap();
+        assert_eq!(refused.status, 400, "{}", refused.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_framings_in_one_request_are_refused() {
     let upstream = Upstream::always(whole(200, "application/json", OK)).await;
     let accounts = [account("only", "openai", &format!("{}/v1", upstream.url()), "")];

@@ -12,7 +12,12 @@
 mod anthropic;
 mod bodies;
 mod client;
+#[path = "../support/dice.rs"]
+mod dice;
 mod gateway;
+mod rough;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod streams;
 mod upstream;
 mod upstream_h2;

@@ -256,3 +256,18 @@ async fn when_all_are_limited_the_client_learns_when_to_come_back() {
     assert!(matches!(again.status, 429 | 503), "{}", again.text());
     assert_eq!((a.seen().len(), b.seen().len()), (1, 1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_with_a_wrong_label_and_a_length_does_not_end_cleanly_when_it_is_cut() {
+    let begun = anthropic::preamble("m") + &anthropic::delta("Hel");
+    let upstream = Upstream::always(whole(200, "application/json", &begun)).await;
+    let gateway = Gateway::start(&[account("only", "anthropic", &upstream.url(), "")], "").await;
+    let streamed = client::h1(gateway.address, &Ask::post(MESSAGES, ASK)).await.unwrap();
+    assert!(streamed.complete && streamed.text().starts_with(&begun), "{}", streamed.text());
+    assert!(streamed.text()[begun.len()..].starts_with("event: error\n"), "{}", streamed.text());
+    // Nobody expected a stream here, and its length has been told already.
+    match client::h1(gateway.address, &Ask::post(MESSAGES, ASK_WHOLE)).await {
+        Ok(whole) => assert!(!whole.complete || whole.status == 502, "{} {}", whole.status, whole.text()),
+        Err(_) => {}
+    }
+}
