@@ -12,6 +12,8 @@
 mod anthropic;
 mod bodies;
 mod client;
+mod faults;
+mod formats;
 mod gateway;
 mod streams;
 mod upstream;
