@@ -135,6 +135,7 @@ fn is_money_gone(signs: &Signs, is_wait_told: bool) -> bool {
         "insufficient funds",
         "purchase more credits",
         "used all available credits",
+        "credits are depleted",
         "monthly spending limit",
         "billing hard limit",
         "please check your billing details",

@@ -202,6 +202,7 @@ mod tests {
             (400, "You have reached your specified API usage limits. You will regain access on 2026-02-01."),
             (429, "Your team has either used all available credits or reached its monthly spending limit."),
             (403, "Key limit exceeded (monthly limit)."),
+            (429, "Your prepayment credits are depleted. Please go to AI Studio to manage your project and billing."),
             (402, "Insufficient Balance"),
             (429, "Your account is not active, please check your billing details on our website."),
         ] {

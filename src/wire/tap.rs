@@ -160,6 +160,9 @@ impl Events {
         // How much of the chunk has been copied behind the held start, to read the event that straddles.
         let mut joined = 0;
         while let Some(length) = self.next_end(chunk.get(whole..).unwrap_or_default()) {
+            if self.closes_too_early(reading.seen) {
+                break;
+            }
             let piece = chunk.get(whole..whole + length).unwrap_or_default();
             if let Some(mut long) = self.long.take() {
                 long.keep(piece);
@@ -195,6 +198,12 @@ impl Events {
             Framing::Sse(boundaries) => boundaries.next(piece),
             Framing::Array(elements) => elements.next(piece),
         }
+    }
+
+    /// Whether the array was closed before the answer came to its end. Its bracket is held back: behind it no error could
+    /// be told, and what stands before it would be taken for the whole answer.
+    fn closes_too_early(&self, seen: &Seen) -> bool {
+        matches!(&self.framing, Framing::Array(elements) if elements.is_closed()) && !seen.terminal
     }
 
     /// How many held bytes belong to the event that is open now.
@@ -265,7 +274,8 @@ impl Events {
     fn at_boundary(&self) -> bool {
         let open = match &self.framing {
             Framing::Sse(_) => true,
-            Framing::Array(elements) => !elements.is_closed(),
+            // A closing bracket that is held back has closed nothing yet.
+            Framing::Array(elements) => !elements.is_closed() || !self.held.is_empty(),
         };
         open && self.long.is_none() && !self.cut
     }
@@ -436,6 +446,18 @@ mod tests {
         assert_eq!(out[2], "\r\n]");
         assert!(tap.seen.terminal && !tap.at_boundary());
         assert_eq!(tap.seen.events, 2);
+    }
+
+    #[test]
+    fn an_array_that_is_closed_before_the_answers_end_is_kept_open_for_the_error() {
+        let mut tap = Tap::new(WireFormat::Gemini, Shape::JsonArray, 1_000);
+        let begun = "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]}}]}";
+        for closing in ["\r\n]", "\n", "\n"] {
+            let passed = if closing == "\r\n]" { begun } else { "" };
+            assert_eq!(tap.feed(Bytes::from([passed, closing].concat())), passed);
+            assert!(tap.at_boundary() && !tap.seen.terminal);
+        }
+        assert_eq!(tap.finish(), "\r\n]\n\n");
     }
 
     #[test]

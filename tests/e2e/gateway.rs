@@ -2,10 +2,15 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 use sub2api::{
     config::Config,
+    live::Live,
     server::{self, Options, Running},
 };
 
@@ -63,6 +68,46 @@ impl Gateway {
             running
         });
         Gateway { address, running: Some(running.await.unwrap()), data }
+    }
+
+    /// What the process knows.
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        self.running.as_ref().unwrap().live()
+    }
+
+    /// The requests in flight at this account.
+    pub(crate) fn in_flight(&self, account: &str) -> u32 {
+        let snapshot = self.live().snapshot();
+        let found = snapshot.pool.accounts().iter().find(|a| a.settings.name == account);
+        found.unwrap_or_else(|| panic!("no account {account}")).live.in_flight.count()
+    }
+
+    /// All that has not been given back, a moment after the last client got its answer.
+    pub(crate) async fn left_over(&self) -> Vec<String> {
+        let patience = tokio::time::Instant::now() + Duration::from_secs(2);
+        loop {
+            let left = self.held();
+            if left.is_empty() || tokio::time::Instant::now() > patience {
+                return left;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn held(&self) -> Vec<String> {
+        let (live, snapshot) = (self.live(), self.live().snapshot());
+        let counters = [
+            ("requests", &live.counters.requests),
+            ("body bytes", &live.counters.body_bytes),
+            ("places in the queue", &live.counters.waiting),
+        ];
+        let counts = counters.map(|(name, counter)| (name.to_owned(), counter.load(Ordering::SeqCst)));
+        let leases = snapshot.pool.accounts().iter().map(|account| {
+            (format!("leases of {}", account.settings.name), account.live.in_flight.count() as usize)
+        });
+        let waiting = ("places in the line".to_owned(), snapshot.pool.waiting());
+        let all = counts.into_iter().chain(leases).chain([waiting]);
+        all.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name} were kept")).collect()
     }
 }
 

@@ -9,15 +9,17 @@
     reason = "tests"
 )]
 
+#[path = "../support/dice.rs"]
+mod dice;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod anthropic;
 mod bodies;
 mod client;
-#[path = "../support/dice.rs"]
-mod dice;
+mod faults;
+mod formats;
 mod gateway;
 mod rough;
-#[path = "../support/seeds.rs"]
-mod seeds;
 mod streams;
 mod upstream;
 mod upstream_h2;
