@@ -12,7 +12,15 @@
 mod anthropic;
 mod bodies;
 mod client;
+// The recordings are read as the wire tests read them.
+#[path = "../wire/expected.rs"]
+mod expected;
 mod gateway;
+mod log;
+mod recorded;
+mod recording;
 mod streams;
+#[path = "../wire/traffic.rs"]
+mod traffic;
 mod upstream;
 mod upstream_h2;
