@@ -10,16 +10,27 @@
 )]
 
 #[path = "../support/dice.rs"]
+
+#[path = "../support/dice.rs"]
 mod dice;
 #[path = "../support/seeds.rs"]
 mod seeds;
+#[path = "../wire/expected.rs"]
+mod expected;
+#[path = "../wire/traffic.rs"]
+mod traffic;
 mod anthropic;
 mod bodies;
 mod client;
 mod faults;
 mod formats;
 mod gateway;
+mod log;
+mod recorded;
+mod recording;
 mod rough;
 mod streams;
 mod upstream;
 mod upstream_h2;
+
+// The recordings are read as the wire tests read them.
