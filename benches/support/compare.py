@@ -16,11 +16,11 @@ TICK_MICROS = 1e6 / os.sysconf("SC_CLK_TCK")
 
 # name, model, streamed, connections, what it is
 CASES = [
-    ("whole", "bench-whole", False, 32, "1 KB whole reply, 32 connections"),
-    ("burst", "bench-burst-50", True, 32, "50 events in a burst, 32 connections"),
+    ("whole", "bench-whole", False, 32, "whole reply of 677 bytes to a request of 1 KB, 32 connections"),
+    ("burst", "bench-burst-50", True, 32, "50 events at once, 32 connections"),
     ("paced", "bench-paced-50-5ms", True, 64, "50 events, one every 5 ms, fixed load of 64 streams"),
-    ("whole-1", "bench-whole", False, 1, "1 KB whole reply, 1 connection"),
-    ("burst-1", "bench-burst-50", True, 1, "50 events in a burst, 1 connection"),
+    ("whole-1", "bench-whole", False, 1, "whole reply, 1 connection"),
+    ("burst-1", "bench-burst-50", True, 1, "50 events at once, 1 connection"),
 ]
 
 
