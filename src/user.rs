@@ -135,6 +135,7 @@ mod tests {
             models: Vec::new(),
             limits: Default::default(),
             budgets: Vec::new(),
+            translation: Default::default(),
             disabled: false,
             expires_unix_millis: None,
         }

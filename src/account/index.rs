@@ -129,6 +129,8 @@ impl Index {
         found: &mut Vec<Candidate>,
     ) {
         let own_name: Arc<str> = model.into();
+        let begun = found.len();
+        let mut guesses = Vec::new();
         for account in self.serving(model).into_iter().filter_map(|at| accounts.get(at)) {
             let settings = &account.settings;
             let Some(upstream) = Config::upstream_name(settings, model) else { continue };
@@ -141,7 +143,13 @@ impl Index {
             }
             let upstream_model = if upstream == model { own_name.clone() } else { upstream.into() };
             let is_counting = endpoint.is_counting();
-            found.push(Candidate { account: account.clone(), upstream_model, format, target, is_counting });
+            let candidate = Candidate { account: account.clone(), upstream_model, format, target, is_counting };
+            // An account that names no models may well lack this one, the more so where its vendor speaks otherwise.
+            let is_guess = settings.models.is_empty() && format != endpoint.format();
+            if is_guess { &mut guesses } else { &mut *found }.push(candidate);
+        }
+        if found.len() == begun {
+            found.append(&mut guesses);
         }
     }
 
@@ -253,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn only_accounts_that_speak_the_format_and_offer_the_call_are_candidates() {
+    fn only_accounts_that_offer_the_call_are_candidates_and_guesses_only_where_there_is_nothing_better() {
         let accounts =
             [account("a", "anthropic"), account("o", "openai"), account("g", "gemini"), account("d", "deepseek")];
         let pool = pool(&accounts, &[]);
@@ -263,6 +271,11 @@ mod tests {
         assert_eq!(served(&pool, "m", Endpoint::Embeddings), ["o:m@0"]);
         assert_eq!(served(&pool, "m", Endpoint::Responses), ["o:m@0"]);
         assert_eq!(served(&pool, "m", Endpoint::Rerank), [""; 0]);
+        let pool = super::super::testing::pool(&[account("a", "anthropic"), account("o", "openai")], &[]);
+        assert_eq!(served(&pool, "m", Endpoint::GenerateContent), ["a:m@0", "o:m@0"]);
+        let named = [account("a", "anthropic"), account("o", "openai").model("m")];
+        let pool = super::super::testing::pool(&named, &[]);
+        assert_eq!(served(&pool, "m", Endpoint::Messages), ["a:m@0", "o:m@0"]);
     }
 
     #[test]

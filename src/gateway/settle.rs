@@ -171,7 +171,8 @@ pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Ex
         // Pingora closes the connection after this; the client is told, so that it does not send the next request there.
         session.set_keepalive(None);
         if *error.etype() == ErrorType::InvalidHTTPHeader && *error.esource() == ErrorSource::Downstream {
-            let message = "the request's headers contradict each other, or its `Connection` header names what it must not";
+            let message =
+                "the request's headers contradict each other, or its `Connection` header names what it must not";
             exchange.rejection = Some(Rejection::new(Reason::Malformed, message));
         }
         let answered = match last_word(exchange) {

@@ -137,7 +137,8 @@ async fn a_body_that_is_asked_for_with_expect_comes_after_the_100() {
 async fn after_the_100_there_is_still_failover_and_an_error_when_all_fail() {
     let bad = Upstream::always(whole(503, "text/plain", "no")).await;
     let good = Upstream::always(whole(200, "application/json", OK)).await;
-    let of = |name: &str, upstream: &Upstream, more: &str| account(name, "openai", &format!("{}/v1", upstream.url()), more);
+    let of =
+        |name: &str, upstream: &Upstream, more: &str| account(name, "openai", &format!("{}/v1", upstream.url()), more);
     let both = [of("bad", &bad, "priority: 1"), of("good", &good, "priority: 2")];
     let ask = Ask::post("/v1/chat/completions", body(300)).header("expect", "100-continue");
     for (accounts, expected) in [(&both[..], 200), (&both[..1], 503)] {

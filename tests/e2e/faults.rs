@@ -157,7 +157,8 @@ static ROWS: &[Row] = &[
 ];
 
 /// Characters of several bytes, separators that break careless readers, and enough text for a dozen events.
-const PROMPT: &str = "SAY: Zażółć gęślą jaźń 漢字かな交じり文 👩‍👩‍👧 \u{2028} every single word of this has to arrive unharmed";
+const PROMPT: &str =
+    "SAY: Zażółć gęślą jaźń 漢字かな交じり文 👩‍👩‍👧 \u{2028} every single word of this has to arrive unharmed";
 
 #[test]
 fn every_fault_has_a_row() {

@@ -9,19 +9,14 @@
     reason = "tests"
 )]
 
-#[path = "../support/dice.rs"]
-
-#[path = "../support/dice.rs"]
-mod dice;
-#[path = "../support/seeds.rs"]
-mod seeds;
-#[path = "../wire/expected.rs"]
-mod expected;
-#[path = "../wire/traffic.rs"]
-mod traffic;
 mod anthropic;
 mod bodies;
 mod client;
+#[path = "../support/dice.rs"]
+#[path = "../support/dice.rs"]
+mod dice;
+#[path = "../wire/expected.rs"]
+mod expected;
 mod faults;
 mod formats;
 mod gateway;
@@ -29,7 +24,11 @@ mod log;
 mod recorded;
 mod recording;
 mod rough;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod streams;
+#[path = "../wire/traffic.rs"]
+mod traffic;
 mod upstream;
 mod upstream_h2;
 

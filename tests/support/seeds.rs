@@ -55,7 +55,9 @@ fn recorded(file: &Path) -> Option<Seed> {
         "openai.responses.input_tokens" => "/v1/responses/input_tokens".to_owned(),
         "anthropic.messages" => "/v1/messages".to_owned(),
         "anthropic.count_tokens" => "/v1/messages/count_tokens".to_owned(),
-        api if api.starts_with("gemini.") && recorded.contains(":") => format!("/v1beta/{}", &recorded[recorded.rfind("models/")?..]),
+        api if api.starts_with("gemini.") && recorded.contains(":") => {
+            format!("/v1beta/{}", &recorded[recorded.rfind("models/")?..])
+        }
         _ => return None,
     };
     let (reply_type, reply) = match &json["response_body"] {

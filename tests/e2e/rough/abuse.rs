@@ -19,22 +19,57 @@ const METHODS: [&str; 12] =
     ["POST", "POST", "POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "post", "M-SEARCH"];
 
 const PATHS: [&str; 26] = [
-    "/v1/chat/completions", "/v1/responses", "/v1/responses/compact", "/v1/responses/input_tokens", "/v1/messages",
-    "/v1/messages/count_tokens", "/v1/embeddings", "/v1/completions", "/v1/moderations", "/v1/images/generations",
-    "/v1/audio/speech", "/v1/rerank", "/v1/models", "/v1beta/models", "/v1/models/gpt-4.1", "/livez", "/readyz",
-    "/v1beta/models/gemini-2.5-flash:generateContent", "/v1beta/models/m:streamGenerateContent",
-    "/v1/models/m:countTokens", "/v1beta/tunedModels/t:generateContent", "/openai/v1/chat/completions",
-    "/gemini/v1beta/models/m:embedContent", "/anthropic/v1/messages", "/", "/v1/usage",
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/responses/compact",
+    "/v1/responses/input_tokens",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/audio/speech",
+    "/v1/rerank",
+    "/v1/models",
+    "/v1beta/models",
+    "/v1/models/gpt-4.1",
+    "/livez",
+    "/readyz",
+    "/v1beta/models/gemini-2.5-flash:generateContent",
+    "/v1beta/models/m:streamGenerateContent",
+    "/v1/models/m:countTokens",
+    "/v1beta/tunedModels/t:generateContent",
+    "/openai/v1/chat/completions",
+    "/gemini/v1beta/models/m:embedContent",
+    "/anthropic/v1/messages",
+    "/",
+    "/v1/usage",
 ];
 
 const HEADERS: [(&str, &str); 22] = [
-    ("connection", "upgrade"), ("upgrade", "websocket"), ("connection", "x-request-id, authorization"),
-    ("te", "trailers, deflate;q=0.5"), ("expect", "100-continue"), ("expect", "a miracle"), ("content-encoding", "gzip"),
-    ("accept-encoding", "br, gzip;q=0"), ("anthropic-version", "2023-06-01"), ("anthropic-beta", "a,b,,"),
-    ("x-goog-api-client", "g/1"), ("proxy-authorization", "Basic x"), ("x-forwarded-for", "1.2.3.4, 5.6.7.8"),
-    ("x-request-id", "a b"), ("x-request-id", "evil"), ("openai-beta", "x=1"), ("cookie", "a=b; c=d"),
-    ("content-type", "application/json; charset=utf-16"), ("content-type", "multipart/form-data"), ("range", "bytes=0-1"),
-    ("if-none-match", "*"), ("max-forwards", "0"),
+    ("connection", "upgrade"),
+    ("upgrade", "websocket"),
+    ("connection", "x-request-id, authorization"),
+    ("te", "trailers, deflate;q=0.5"),
+    ("expect", "100-continue"),
+    ("expect", "a miracle"),
+    ("content-encoding", "gzip"),
+    ("accept-encoding", "br, gzip;q=0"),
+    ("anthropic-version", "2023-06-01"),
+    ("anthropic-beta", "a,b,,"),
+    ("x-goog-api-client", "g/1"),
+    ("proxy-authorization", "Basic x"),
+    ("x-forwarded-for", "1.2.3.4, 5.6.7.8"),
+    ("x-request-id", "a b"),
+    ("x-request-id", "evil"),
+    ("openai-beta", "x=1"),
+    ("cookie", "a=b; c=d"),
+    ("content-type", "application/json; charset=utf-16"),
+    ("content-type", "multipart/form-data"),
+    ("range", "bytes=0-1"),
+    ("if-none-match", "*"),
+    ("max-forwards", "0"),
 ];
 
 /// The abuse of one case.
@@ -56,7 +91,8 @@ fn abuse(kind: &'static str, bytes: Vec<u8>, sure: bool) -> Abuse {
 
 /// A request head; `more` are lines with their ends.
 fn head_of(method: &str, target: &str, more: &str) -> Vec<u8> {
-    format!("{method} {target} HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer sk-test\r\n{more}\r\n").into_bytes()
+    format!("{method} {target} HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer sk-test\r\n{more}\r\n")
+        .into_bytes()
 }
 
 fn with_length(method: &str, target: &str, more: &str, body: &[u8]) -> Vec<u8> {
@@ -136,7 +172,17 @@ fn head(dice: &mut Dice, seeds: &[Seed]) -> Abuse {
     }
     if dice.once_in(3) {
         path.push(b'?');
-        path.extend_from_slice(dice.pick(&["alt=sse", "key=sk-test", "key=&key=x", "alt=sse&alt=json&%61lt=x", "a=%0d%0ahost:x", "&&&=&?"]).as_bytes());
+        path.extend_from_slice(
+            dice.pick(&[
+                "alt=sse",
+                "key=sk-test",
+                "key=&key=x",
+                "alt=sse&alt=json&%61lt=x",
+                "a=%0d%0ahost:x",
+                "&&&=&?",
+            ])
+            .as_bytes(),
+        );
     }
     // Only what may stand in a target at all; the rest is another kind's business.
     path.retain(|byte| byte.is_ascii_graphic() && *byte != b'#');
@@ -157,7 +203,12 @@ fn head(dice: &mut Dice, seeds: &[Seed]) -> Abuse {
 
 /// A damaged multipart form in a sound frame.
 fn form(dice: &mut Dice) -> Abuse {
-    let target = *dice.pick(&["/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/images/variations"]);
+    let target = *dice.pick(&[
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+        "/v1/images/edits",
+        "/v1/images/variations",
+    ]);
     let mut body = b"--XX\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--XX\r\n\
         Content-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\ncontent-type: audio/wav\r\n\r\nRIFF"
         .to_vec();
@@ -212,8 +263,14 @@ fn several(dice: &mut Dice, seeds: &[Seed]) -> Abuse {
 fn noise(dice: &mut Dice) -> Abuse {
     let mut bytes = dice.noise(400);
     if dice.once_in(2) {
-        const STARTS: [&[u8]; 6] =
-            [b"POST ", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01", b"PRI * HT", b"\r\n\r\n", b"GET / HTTP/0.9\r\n\r\n"];
+        const STARTS: [&[u8]; 6] = [
+            b"POST ",
+            b"GET / HTTP/1.1\r\n",
+            b"\x16\x03\x01\x02\x00\x01",
+            b"PRI * HT",
+            b"\r\n\r\n",
+            b"GET / HTTP/0.9\r\n\r\n",
+        ];
         drop(bytes.splice(0..0, dice.pick(&STARTS).iter().copied()));
     }
     abuse("noise", bytes, false)

@@ -136,7 +136,15 @@ fn odd_headers(dice: &mut Dice, seeds: &[Seed], out: &mut Vec<u8>) {
         6 => (0..dice.below(200)).for_each(|_| field(&mut block, "x-filler", &[b'y'; 100])),
         _ => {
             block.clear();
-            let path = *dice.pick(&["", "*", "v1/messages", "http://x/v1/messages", "/v1/mess\r\nages", "/\0", "/v1/messages?\r\n"]);
+            let path = *dice.pick(&[
+                "",
+                "*",
+                "v1/messages",
+                "http://x/v1/messages",
+                "/v1/mess\r\nages",
+                "/\0",
+                "/v1/messages?\r\n",
+            ]);
             for (name, value) in [(":method", "POST"), (":scheme", "http"), (":path", path)] {
                 if !dice.once_in(5) {
                     field(&mut block, name, value.as_bytes());

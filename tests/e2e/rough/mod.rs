@@ -5,8 +5,8 @@
 
 mod abuse;
 mod frames;
-mod requests;
 mod replies;
+mod requests;
 mod watch;
 mod wire;
 mod witness;

@@ -25,18 +25,32 @@ use sub2api::{
 
 /// Header lines that an upstream may add.
 const HEADERS: [&str; 22] = [
-    "content-encoding: gzip", "content-encoding: identity", "transfer-encoding: identity", "connection: close",
-    "retry-after: 99999999999999999999", "retry-after: -1", "retry-after: Sun, 06 Nov 1994 08:49:37 GMT",
-    "retry-after: Fri, 31 Dec 9999 23:59:59 GMT", "retry-after-ms: 1e308", "x-ratelimit-remaining-tokens: 0",
-    "x-ratelimit-reset-tokens: 9223372036854775807s", "anthropic-ratelimit-unified-status: rejected",
-    "anthropic-ratelimit-unified-reset: 99999999999999", "content-length: 5", "content-type: text/html",
-    "content-type: audio/mpeg", "set-cookie: a=b", "location: http://127.0.0.1:1/", "upgrade: h2c", "trailer: x",
-    "x-request-id: theirs", "server: \x7f",
+    "content-encoding: gzip",
+    "content-encoding: identity",
+    "transfer-encoding: identity",
+    "connection: close",
+    "retry-after: 99999999999999999999",
+    "retry-after: -1",
+    "retry-after: Sun, 06 Nov 1994 08:49:37 GMT",
+    "retry-after: Fri, 31 Dec 9999 23:59:59 GMT",
+    "retry-after-ms: 1e308",
+    "x-ratelimit-remaining-tokens: 0",
+    "x-ratelimit-reset-tokens: 9223372036854775807s",
+    "anthropic-ratelimit-unified-status: rejected",
+    "anthropic-ratelimit-unified-reset: 99999999999999",
+    "content-length: 5",
+    "content-type: text/html",
+    "content-type: audio/mpeg",
+    "set-cookie: a=b",
+    "location: http://127.0.0.1:1/",
+    "upgrade: h2c",
+    "trailer: x",
+    "x-request-id: theirs",
+    "server: \x7f",
 ];
 
-const STATUSES: [u16; 22] = [
-    200, 200, 201, 204, 206, 301, 304, 307, 400, 402, 404, 408, 413, 422, 429, 500, 502, 503, 504, 529, 599, 999,
-];
+const STATUSES: [u16; 22] =
+    [200, 200, 201, 204, 206, 301, 304, 307, 400, 402, 404, 408, 413, 422, 429, 500, 502, 503, 504, 529, 599, 999];
 
 /// An upstream's answer for one case.
 fn reply(dice: &mut Dice, seed: &Seed) -> Told {
@@ -47,7 +61,11 @@ fn reply(dice: &mut Dice, seed: &Seed) -> Told {
         _ => dice.mangle(&mut body),
     }
     let status = if dice.once_in(4) { *dice.pick(&STATUSES) } else { 200 };
-    let kind = if dice.once_in(10) { *dice.pick(&["text/event-stream", "application/json", "text/plain", ""]) } else { seed.reply_type };
+    let kind = if dice.once_in(10) {
+        *dice.pick(&["text/event-stream", "application/json", "text/plain", ""])
+    } else {
+        seed.reply_type
+    };
     let mut head = format!("HTTP/1.1 {status} Status\r\ncontent-type: {kind}\r\n");
     for _ in 0..dice.below(3) * dice.below(2) {
         head += &format!("{}\r\n", dice.pick(&HEADERS));
@@ -170,7 +188,12 @@ impl Worker {
         let outcome = self.ask(seed, case).await;
         let wrong = match outcome {
             Ok(reply) => fault(seed, &reply).map(|what| {
-                format!("{what}: {} {:?}\n    {}", reply.status, reply.headers, reply.body[..reply.body.len().min(800)].escape_ascii())
+                format!(
+                    "{what}: {} {:?}\n    {}",
+                    reply.status,
+                    reply.headers,
+                    reply.body[..reply.body.len().min(800)].escape_ascii()
+                )
             }),
             Err(what) => Some(what),
         };
@@ -232,7 +255,12 @@ async fn rough_replies_reach_the_client_whole_or_as_an_error_or_broken() {
         let (seed, mut dice) = chosen(&run, &shared, case);
         if is_honest.load(std::sync::atomic::Ordering::SeqCst) {
             let body = &seed.reply;
-            let mut bytes = format!("HTTP/1.1 200 OK\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n", seed.reply_type, body.len()).into_bytes();
+            let mut bytes = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+                seed.reply_type,
+                body.len()
+            )
+            .into_bytes();
             bytes.extend_from_slice(body);
             return Told { pieces: vec![bytes], close: false };
         }
@@ -247,8 +275,7 @@ async fn rough_replies_reach_the_client_whole_or_as_an_error_or_broken() {
     let started = tokio::time::Instant::now();
     let found = run
         .work(|at, findings| {
-            let mut worker =
-                Worker { run, address: gateway.address, seeds: seeds.clone(), findings, kept: None };
+            let mut worker = Worker { run, address: gateway.address, seeds: seeds.clone(), findings, kept: None };
             let gateway = gateway.clone();
             async move {
                 for case in run.of_worker(at) {

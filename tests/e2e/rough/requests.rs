@@ -24,9 +24,13 @@ const GLANCE: Duration = Duration::from_millis(60);
 fn told(seeds: &[Seed], asked: &Asked) -> Told {
     let target = asked.target.trim_end_matches('/');
     let streams = target.contains("alt=sse") || asked.body.windows(13).any(|w| w == b"\"stream\":true");
-    let call = |path: &str| path.split('?').next().and_then(|p| p.rsplit(['/', ':']).next()).unwrap_or_default().to_owned();
+    let call =
+        |path: &str| path.split('?').next().and_then(|p| p.rsplit(['/', ':']).next()).unwrap_or_default().to_owned();
     let fits = |seed: &&Seed| call(&seed.path) == call(target) && streams == (seed.reply_type != "application/json");
-    let (kind, reply) = seeds.iter().find(fits).map_or(("application/json", &b"{\"object\":\"list\",\"data\":[]}"[..]), |seed| (seed.reply_type, &seed.reply));
+    let (kind, reply) = seeds
+        .iter()
+        .find(fits)
+        .map_or(("application/json", &b"{\"object\":\"list\",\"data\":[]}"[..]), |seed| (seed.reply_type, &seed.reply));
     let mut bytes =
         format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", reply.len()).into_bytes();
     bytes.extend_from_slice(reply);
@@ -141,7 +145,9 @@ impl Worker {
         dice.mangle(&mut body);
         let mut request = http::Request::builder().method(*dice.pick(&["POST", "POST", "GET", "PUT"]));
         request = request.uri(format!("http://gateway.test{}", seed.path)).header("authorization", "Bearer sk-test");
-        for name in ["anthropic-beta", "user-agent", "x-request-id", "accept", "openai-organization", "x-stainless-lang"] {
+        for name in
+            ["anthropic-beta", "user-agent", "x-request-id", "accept", "openai-organization", "x-stainless-lang"]
+        {
             if let Ok(value) = http::HeaderValue::from_bytes(&dice.noise(80)) {
                 request = request.header(name, value);
             }
@@ -232,6 +238,8 @@ async fn rough_requests_are_answered_or_ended_and_never_fail_by_our_fault() {
         assert_eq!((reply.status, reply.complete), (200, true), "{}", reply.text());
     }
     if !seeds::are_recorded(&seeds) {
-        println!("skipped: rough_requests_are_answered_or_ended_and_never_fail_by_our_fault: shared traffic not present");
+        println!(
+            "skipped: rough_requests_are_answered_or_ended_and_never_fail_by_our_fault: shared traffic not present"
+        );
     }
 }

@@ -1,10 +1,6 @@
 //! A client that sends any bytes, and reads what comes back with a strict eye.
 
-use std::{
-    io,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -191,7 +187,8 @@ fn parse(head: &[u8]) -> Option<Reply> {
     let mut reply = Reply { status, ..Reply::default() };
     for line in lines {
         let (name, value) = line.split_once(':')?;
-        let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&b));
+        let named =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&b));
         if !named || value.contains(['\r', '\n', '\0']) {
             return None;
         }

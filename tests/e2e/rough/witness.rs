@@ -151,7 +151,8 @@ fn judge(head: &[u8]) -> Result<(Asked, usize), &'static str> {
         }
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let all = |name: &str| headers.iter().filter(|(known, _)| known == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
+    let all =
+        |name: &str| headers.iter().filter(|(known, _)| known == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
     let path = target.split('?').next().unwrap_or_default();
     if !matches!(method, "POST" | "GET") || !target.bytes().all(|b| b.is_ascii_graphic()) {
         return Err("an odd method or target");
@@ -168,7 +169,8 @@ fn judge(head: &[u8]) -> Result<(Asked, usize), &'static str> {
     if !all("transfer-encoding").is_empty() || all("content-length").len() > 1 || all("host").len() != 1 {
         return Err("an ambiguous framing or host");
     }
-    let keys: Vec<_> = ["authorization", "x-api-key", "x-goog-api-key", "api-key"].iter().flat_map(|n| all(n)).collect();
+    let keys: Vec<_> =
+        ["authorization", "x-api-key", "x-goog-api-key", "api-key"].iter().flat_map(|n| all(n)).collect();
     if keys.len() != 1 || !keys.iter().all(|key| key.trim_start_matches("Bearer ").starts_with("sk-upstream-")) {
         return Err("not exactly the account's key");
     }
