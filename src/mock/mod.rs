@@ -32,13 +32,15 @@ mod schema;
 mod script;
 mod seal;
 mod server;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use answer::COMMANDS;
 pub use fault::{FAULTS, FaultInfo};
 pub use log::{Entry, Outcome, Usage};
 pub use reply::{Framing, Head, Reply, Step};
-pub use request::Protocol;
+pub use request::{Protocol, Request};
 pub use script::{Matching, Play};
 pub use server::{Mock, MockHandle};
 

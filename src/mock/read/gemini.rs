@@ -11,55 +11,24 @@ use crate::mock::{
 };
 use serde_json::{Map, Value};
 
+#[rustfmt::skip]
 const FIELDS: &[&str] = &[
-    "contents",
-    "tools",
-    "toolConfig",
-    "safetySettings",
-    "systemInstruction",
-    "generationConfig",
-    "cachedContent",
-    "labels",
-    "model",
-    "store",
-    "serviceTier",
+    "contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig", "cachedContent",
+    "labels", "model", "store", "serviceTier",
 ];
 
+#[rustfmt::skip]
 const GENERATION_FIELDS: &[&str] = &[
-    "stopSequences",
-    "responseMimeType",
-    "responseSchema",
-    "responseJsonSchema",
-    "_responseJsonSchema",
-    "responseModalities",
-    "candidateCount",
-    "maxOutputTokens",
-    "temperature",
-    "topP",
-    "topK",
-    "seed",
-    "presencePenalty",
-    "frequencyPenalty",
-    "responseLogprobs",
-    "logprobs",
-    "enableEnhancedCivicAnswers",
-    "speechConfig",
-    "thinkingConfig",
-    "imageConfig",
-    "mediaResolution",
-    "responseFormat",
+    "stopSequences", "responseMimeType", "responseSchema", "responseJsonSchema", "_responseJsonSchema",
+    "responseModalities", "candidateCount", "maxOutputTokens", "temperature", "topP", "topK", "seed",
+    "presencePenalty", "frequencyPenalty", "responseLogprobs", "logprobs", "enableEnhancedCivicAnswers",
+    "speechConfig", "thinkingConfig", "imageConfig", "mediaResolution", "responseFormat",
 ];
 
+#[rustfmt::skip]
 const TOOL_FIELDS: &[&str] = &[
-    "functionDeclarations",
-    "googleSearch",
-    "googleSearchRetrieval",
-    "codeExecution",
-    "urlContext",
-    "googleMaps",
-    "computerUse",
-    "fileSearch",
-    "mcpServers",
+    "functionDeclarations", "googleSearch", "googleSearchRetrieval", "codeExecution", "urlContext", "googleMaps",
+    "computerUse", "fileSearch", "mcpServers",
 ];
 
 const FUNCTION_FIELDS: &[&str] =
@@ -159,8 +128,9 @@ fn generation(config: &Map<String, Value>, ask: &mut Ask) -> Checked<()> {
     ask.stop = stops.filter_map(Value::as_str).filter(|stop| !stop.is_empty()).map(str::to_owned).collect();
     ensure!(ask.stop.len() <= 5, Refusal::bad("The number of stop sequences must not exceed 5."));
     for (name, at, high) in [("temperature", "temperature", 2.0), ("topP", "top_p", 1.0)] {
-        let range = format!("* GenerateContentRequest.generation_config.{at}: must be in the range [0.0, {high:.1}]");
-        ensure!(is_within(config.get(name), 0.0, high), Refusal::bad(range));
+        let range =
+            || format!("* GenerateContentRequest.generation_config.{at}: must be in the range [0.0, {high:.1}]");
+        ensure!(is_within(config.get(name), 0.0, high), Refusal::bad(range()));
     }
     Ok(())
 }

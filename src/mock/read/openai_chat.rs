@@ -15,43 +15,13 @@ use crate::mock::{
 };
 use serde_json::{Map, Value, json};
 
+#[rustfmt::skip]
 const FIELDS: &[&str] = &[
-    "model",
-    "messages",
-    "audio",
-    "frequency_penalty",
-    "function_call",
-    "functions",
-    "logit_bias",
-    "logprobs",
-    "max_completion_tokens",
-    "max_tokens",
-    "metadata",
-    "modalities",
-    "n",
-    "parallel_tool_calls",
-    "prediction",
-    "presence_penalty",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "reasoning_effort",
-    "response_format",
-    "safety_identifier",
-    "seed",
-    "service_tier",
-    "stop",
-    "store",
-    "stream",
-    "stream_options",
-    "temperature",
-    "tool_choice",
-    "tools",
-    "top_logprobs",
-    "top_p",
-    "user",
-    "verbosity",
-    "web_search_options",
-    "moderation",
+    "model", "messages", "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs",
+    "max_completion_tokens", "max_tokens", "metadata", "modalities", "n", "parallel_tool_calls", "prediction",
+    "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "reasoning_effort", "response_format",
+    "safety_identifier", "seed", "service_tier", "stop", "store", "stream", "stream_options", "temperature",
+    "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity", "web_search_options", "moderation",
     "prompt_cache_options",
 ];
 
@@ -186,8 +156,8 @@ fn declared(function: &Map<String, Value>, at: &str, custom: bool) -> Checked<To
 
 fn choice(body: &Map<String, Value>, ask: &mut Ask) -> Checked<()> {
     for name in ["tool_choice", "parallel_tool_calls"] {
-        let message = format!("Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified.");
-        ensure!(!ask.tools.is_empty() || given(body, name).is_none(), invalid(message).at(name));
+        let message = || format!("Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified.");
+        ensure!(!ask.tools.is_empty() || given(body, name).is_none(), invalid(message()).at(name));
     }
     ask.parallel = body.get("parallel_tool_calls") != Some(&Value::Bool(false));
     let Some(choice) = given(body, "tool_choice") else { return Ok(()) };
