@@ -110,7 +110,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let Some(reply) = exchange.attempt.as_mut().and_then(|attempt| attempt.reply.as_mut()) else { return Ok(()) };
     let (was_committed, was_answering) = (reply.committed, reply.answering);
     let step = reply.take(body, end, shared.live.clock.now());
-    let (committed, answering) = (reply.committed, reply.answering);
+    let (committed, answering, said) = (reply.committed, reply.answering, reply.said.take());
     if let Some(link) = &exchange.link {
         if answering && !was_answering {
             link.answering();
@@ -125,6 +125,9 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     }
     if committed && !was_committed {
         settle::answered(shared, exchange);
+    }
+    if let Some(verdict) = said {
+        settle::said(shared, exchange, &verdict);
     }
     match step {
         Step::Go => Ok(()),
