@@ -157,7 +157,8 @@ static ROWS: &[Row] = &[
 ];
 
 /// Characters of several bytes, separators that break careless readers, and enough text for a dozen events.
-const PROMPT: &str = "SAY: Zażółć gęślą jaźń 漢字かな交じり文 👩‍👩‍👧 \u{2028} every single word of this has to arrive unharmed";
+const PROMPT: &str =
+    "SAY: Zażółć gęślą jaźń 漢字かな交じり文 👩‍👩‍👧 \u{2028} every single word of this has to arrive unharmed";
 
 #[test]
 fn every_fault_has_a_row() {
@@ -273,7 +274,7 @@ fn accounts(cases: &[Case], mock: &MockHandle, spare: bool) -> Vec<String> {
 
 /// Short waits for those who are silent, and for nobody else, so that a busy machine is not taken for silence.
 fn timeouts(case: &Case) -> &'static str {
-    if NEVER_END.iter().any(|fault| *fault == case.row.fault) {
+    if NEVER_END.contains(&case.row.fault) {
         return ", timeouts: { first_byte: 1s, idle: 600ms }";
     }
     ""

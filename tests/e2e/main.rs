@@ -12,6 +12,7 @@
 mod anthropic;
 mod bodies;
 mod client;
+mod failover;
 mod faults;
 mod formats;
 mod gateway;
