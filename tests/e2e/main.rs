@@ -12,10 +12,12 @@
 mod anthropic;
 mod bodies;
 mod client;
+mod client_h2;
 mod failover;
 mod faults;
 mod formats;
 mod gateway;
+mod limits;
 mod streams;
 mod upstream;
 mod upstream_h2;
