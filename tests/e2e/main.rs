@@ -18,6 +18,7 @@ mod faults;
 mod formats;
 mod gateway;
 mod limits;
+mod storm;
 mod streams;
 mod upstream;
 mod upstream_h2;
