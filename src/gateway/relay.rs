@@ -123,9 +123,13 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let Some(reply) = attempt.reply.as_mut() else { return Ok(()) };
     let before = (reply.committed, reply.answering);
     let step = reply.take(body, end, shared.live.clock.now());
+    let said = reply.said.take();
     if reply.is_error() && reply.committed && attempt.translation.is_some() {
         let answer = Answer { status: reply.status, content_type: None, body: body.take().unwrap_or_default() };
         exchange.answer = Some(attempt.in_client_format(answer, &exchange.id));
+        if let Some(verdict) = said {
+            settle::said(shared, exchange, &verdict);
+        }
         return Error::e_explain(ANSWERED, "the provider's answer is given in the caller's format");
     }
     let is_first = reply.committed && !before.0;
@@ -135,6 +139,9 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     }
     if is_first {
         settle::answered(shared, exchange);
+    }
+    if let Some(verdict) = said {
+        settle::said(shared, exchange, &verdict);
     }
     match step {
         Step::Go => Ok(()),

@@ -76,6 +76,9 @@ pub(super) struct Reply {
     bytes: usize,
     /// Set when the stream has ended: whether what went on stopped between two events.
     ended_at_boundary: Option<bool>,
+    /// What an answer that goes to the client says of the account: the request is at fault, or an error came in its midst.
+    pub said: Option<Verdict>,
+    is_judged: bool,
 }
 
 impl Reply {
@@ -96,6 +99,8 @@ impl Reply {
             answering: false,
             bytes: 0,
             ended_at_boundary: None,
+            said: None,
+            is_judged: false,
         }
     }
 
@@ -142,7 +147,17 @@ impl Reply {
             Shape::Opaque => self.opaque(passed, body, end),
         };
         self.answering |= self.committed;
+        self.judge_what_is_shown(now);
         step
+    }
+
+    /// Judges the error that stands in an answer which goes to the client nevertheless.
+    fn judge_what_is_shown(&mut self, now: Moment) {
+        let error = self.tap.seen.error.as_ref().filter(|_| self.committed && !self.is_judged);
+        if let Some(error) = error {
+            self.said = Some(judge(self.status, &self.header.headers, Some(error), now));
+            self.is_judged = true;
+        }
     }
 
     /// Gathers an error reply until it can be judged.
@@ -166,6 +181,7 @@ impl Reply {
             return Step::FailOver(Failed { verdict, answer });
         }
         // The request's own fault: the answer goes to the caller as it is.
+        self.said = Some(verdict);
         self.committed = true;
         *body = Some(gathered);
         Step::Go

@@ -48,11 +48,21 @@ fn report(shared: &Shared, exchange: &mut Exchange, verdict: &Verdict) {
         return;
     }
     let account = &attempt.lease.candidate.account.settings.name;
-    telemetry::attempt_failed(&exchange.id, account, verdict);
+    if verdict.class.fails_over() {
+        telemetry::attempt_failed(&exchange.id, account, verdict);
+    }
     if telling {
         let change = exchange.snapshot.pool.report_failure(&attempt.lease, verdict, now);
         telemetry::account_changed(account, change);
     }
+}
+
+/// An answer that goes to the client carries an error: the account is told of it, as of any other.
+pub(super) fn said(shared: &Shared, exchange: &mut Exchange, verdict: &Verdict) {
+    if verdict.class.fails_over() {
+        exchange.outcome = Outcome::Broken;
+    }
+    report(shared, exchange, verdict);
 }
 
 /// An answer broke off after it had begun.
@@ -147,7 +157,11 @@ fn decide_at_end(shared: &Shared, exchange: &mut Exchange) -> bool {
         }
         Step::Go => {
             let answer = Answer { status: reply.status, content_type: None, body: body.unwrap_or_default() };
+            let verdict = reply.said.take();
             exchange.answer = exchange.attempt.as_ref().map(|attempt| attempt.in_client_format(answer, &exchange.id));
+            if let Some(verdict) = verdict {
+                said(shared, exchange, &verdict);
+            }
             false
         }
         Step::Broken(verdict) => {

@@ -127,7 +127,7 @@ impl Connection {
     }
 
     async fn fill(&mut self) -> io::Result<bool> {
-        let mut piece = [0; 65536];
+        let mut piece = vec![0; 65536];
         let read = self.stream.read(&mut piece).await?;
         self.buffer.extend_from_slice(&piece[..read]);
         Ok(read > 0)

@@ -156,6 +156,12 @@ static ROWS: &[Row] = &[
     both("prestall", SILENT, "nothing was shown yet"),
 ];
 
+/// The faults after which another account can answer, for those who ask in this way.
+pub(crate) fn that_fail_over(format: Format, mode: Mode) -> Vec<&'static str> {
+    let rows = ROWS.iter().filter(|row| matches!(row.sight(format, mode), Refused(..) | Elsewhere));
+    rows.map(|row| row.fault).collect()
+}
+
 /// Characters of several bytes, separators that break careless readers, and enough text for a dozen events.
 const PROMPT: &str =
     "SAY: Zażółć gęślą jaźń 漢字かな交じり文 👩‍👩‍👧 \u{2028} every single word of this has to arrive unharmed";
@@ -274,7 +280,7 @@ fn accounts(cases: &[Case], mock: &MockHandle, spare: bool) -> Vec<String> {
 
 /// Short waits for those who are silent, and for nobody else, so that a busy machine is not taken for silence.
 fn timeouts(case: &Case) -> &'static str {
-    if NEVER_END.iter().any(|fault| *fault == case.row.fault) {
+    if NEVER_END.contains(&case.row.fault) {
         return ", timeouts: { first_byte: 1s, idle: 600ms }";
     }
     ""

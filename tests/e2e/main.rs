@@ -12,24 +12,25 @@
 mod anthropic;
 mod bodies;
 mod client;
-#[path = "../support/dice.rs"]
+mod client_h2;
 #[path = "../support/dice.rs"]
 mod dice;
 #[path = "../wire/expected.rs"]
 mod expected;
+mod failover;
 mod faults;
 mod formats;
 mod gateway;
+mod limits;
 mod log;
 mod recorded;
 mod recording;
 mod rough;
 #[path = "../support/seeds.rs"]
 mod seeds;
+mod storm;
 mod streams;
 #[path = "../wire/traffic.rs"]
 mod traffic;
 mod upstream;
 mod upstream_h2;
-
-// The recordings are read as the wire tests read them.

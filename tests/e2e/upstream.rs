@@ -30,6 +30,10 @@ pub(crate) struct Seen {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     pub(crate) connection: usize,
+    /// When it had arrived.
+    pub(crate) began: Option<Instant>,
+    /// When all was done that the script says, or the client of the upstream had left.
+    pub(crate) ended: Option<Instant>,
     /// When the client of the upstream, the gateway, was found to have left during the answer.
     pub(crate) left_after: Option<Duration>,
 }
@@ -90,6 +94,15 @@ impl Upstream {
         self.seen.lock().unwrap().clone()
     }
 
+    /// The most requests that were being answered at the same time.
+    pub(crate) fn most_at_once(&self) -> usize {
+        let seen = self.seen();
+        let inside = |at: Instant| {
+            seen.iter().filter(|s| s.began.is_some_and(|b| b <= at) && s.ended.is_none_or(|e| e > at)).count()
+        };
+        seen.iter().filter_map(|s| s.began).map(inside).max().unwrap_or(0)
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -105,21 +118,29 @@ async fn serve(mut stream: TcpStream, connection: usize, log: Arc<Mutex<Vec<Seen
             all.len() - 1
         };
         let started = Instant::now();
+        log.lock().unwrap()[at].began = Some(started);
         for act in script(at, &seen) {
             let alive = match act {
                 Act::Send(bytes) => stream.write_all(&bytes).await.is_ok(),
                 Act::Sleep(time) => !left_within(&mut stream, time).await,
                 Act::Reset => {
                     let _ = stream.set_zero_linger();
+                    log.lock().unwrap()[at].ended = Some(Instant::now());
                     return;
                 }
-                Act::Close => return,
+                Act::Close => {
+                    log.lock().unwrap()[at].ended = Some(Instant::now());
+                    return;
+                }
             };
             if !alive {
-                log.lock().unwrap()[at].left_after = Some(started.elapsed());
+                let mut all = log.lock().unwrap();
+                all[at].left_after = Some(started.elapsed());
+                all[at].ended = Some(Instant::now());
                 return;
             }
         }
+        log.lock().unwrap()[at].ended = Some(Instant::now());
     }
 }
 
