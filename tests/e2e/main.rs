@@ -21,6 +21,7 @@ mod faults;
 mod formats;
 mod gateway;
 mod log;
+mod paths;
 mod recorded;
 mod recording;
 mod rough;

@@ -49,8 +49,9 @@ async fn send_all(cases: &Arc<Vec<Case>>, address: SocketAddr, http2: bool) -> V
         workers.push(tokio::spawn(async move {
             let many = if http2 { Some(H2::open(address).await.unwrap()) } else { None };
             let mut one = Connection::open(address).await.unwrap();
-            while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let at = cases.iter().position(|other| other.id == case.id).unwrap();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(case) = cases.get(at) else { break };
                 let ask = Ask::post(&case.path_asked, case.sent.clone()).header("x-request-id", &case.id);
                 let reply = match &many {
                     Some(connection) => connection.ask(&ask).await.unwrap(),

@@ -90,6 +90,11 @@ impl Upstream {
         self.seen.lock().unwrap().clone()
     }
 
+    /// What came since the last time; not for tests that look at `left_after`.
+    pub(crate) fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -116,7 +121,9 @@ async fn serve(mut stream: TcpStream, connection: usize, log: Arc<Mutex<Vec<Seen
                 Act::Close => return,
             };
             if !alive {
-                log.lock().unwrap()[at].left_after = Some(started.elapsed());
+                if let Some(seen) = log.lock().unwrap().get_mut(at) {
+                    seen.left_after = Some(started.elapsed());
+                }
                 return;
             }
         }
