@@ -20,6 +20,7 @@ mod expected;
 mod faults;
 mod formats;
 mod gateway;
+mod headers;
 mod log;
 mod paths;
 mod recorded;
