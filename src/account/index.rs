@@ -66,7 +66,7 @@ impl Index {
 
     /// The ways to serve a demand: the targets in order, within a target by priority, then as configured.
     pub(super) fn candidates(&self, accounts: &[Arc<Account>], demand: &Demand<'_>) -> Arc<[Candidate]> {
-        if demand.model.is_empty() || demand.model.len() > LONGEST_NAME_BYTES {
+        if demand.model.len() > LONGEST_NAME_BYTES {
             return Arc::default();
         }
         // The read lock ends with this line; the write lock below waits for it.
@@ -131,10 +131,15 @@ impl Index {
         let own_name: Arc<str> = model.into();
         let begun = found.len();
         let mut guesses = Vec::new();
-        for account in self.serving(model).into_iter().filter_map(|at| accounts.get(at)) {
+        for account in self.serving(accounts, model).into_iter().filter_map(|at| accounts.get(at)) {
             let settings = &account.settings;
-            let Some(upstream) = Config::upstream_name(settings, model) else { continue };
+            // A request without a model names none to the provider either, and only one of its own format can fill it in.
+            let upstream = if model.is_empty() { Some(model) } else { Config::upstream_name(settings, model) };
+            let Some(upstream) = upstream else { continue };
             let Some(format) = choose_lane(endpoint.format(), &settings.formats) else { continue };
+            if model.is_empty() && format != endpoint.format() {
+                continue;
+            }
             let Some(there) = endpoint.in_format(format, false) else { continue };
             let call = Call { endpoint: &there, model: upstream, version: None, query: None };
             let is_offered = settings.provider.path(&settings.base_url, &call).is_some();
@@ -153,8 +158,11 @@ impl Index {
         }
     }
 
-    /// The accounts whose rules cover the model, in the configuration's order.
-    fn serving(&self, model: &str) -> Vec<usize> {
+    /// The accounts whose rules cover the model, in the configuration's order; all of them where none is named.
+    fn serving(&self, accounts: &[Arc<Account>], model: &str) -> Vec<usize> {
+        if model.is_empty() {
+            return (0..accounts.len()).collect();
+        }
         let mut found = self.everything.clone();
         found.extend(self.exact.get(model).into_iter().flatten());
         let beginnings = model.char_indices().map(|(at, _)| at).chain([model.len()]);
@@ -235,8 +243,15 @@ mod tests {
         let found = served(&pool, "gpt-5", Endpoint::ChatCompletions);
         assert_eq!(found, ["exact:gpt-5@0", "pattern:gpt-5@0", "renamed:gpt-5-2026@0", "all:gpt-5@0"]);
         assert_eq!(served(&pool, "gpt", Endpoint::ChatCompletions), ["all:gpt@0"]);
-        assert_eq!(served(&pool, "", Endpoint::ChatCompletions), [""; 0]);
         assert_eq!(served(&pool, &"x".repeat(513), Endpoint::ChatCompletions), [""; 0]);
+    }
+
+    #[test]
+    fn where_no_model_is_named_every_account_with_the_call_serves_and_is_told_none() {
+        let accounts = [account("o", "openai").model("gpt-5"), account("a", "anthropic"), account("d", "deepseek")];
+        let pool = pool(&accounts, &[]);
+        assert_eq!(served(&pool, "", Endpoint::Moderations), ["o:@0"]);
+        assert_eq!(served(&pool, "", Endpoint::Responses), ["o:@0"]);
     }
 
     #[test]

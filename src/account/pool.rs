@@ -82,7 +82,7 @@ impl Live {
 /// What a request needs from an account.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand<'a> {
-    /// The model as the client asked for it.
+    /// The model as the client asked for it; empty where the request leaves the choice to the provider.
     pub model: &'a str,
     /// The call.
     pub endpoint: &'a Endpoint,

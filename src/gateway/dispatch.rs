@@ -32,11 +32,20 @@ use tokio::time::{Instant, sleep_until};
 
 /// Finds the ways to serve the request; refuses a model that nobody serves.
 pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), Rejection> {
-    let model = exchange.model();
+    let Some(request) = &exchange.request else { return Err(internal("the request was lost on its way")) };
+    let model = request.model.as_str();
     if let Some(caller) = &exchange.caller {
+        if model.is_empty() && !caller.allows(model) {
+            let message = "the request names no model, and this API key may only use certain ones: name one";
+            return Err(Rejection::new(Reason::ModelNotAllowed, message).at("model"));
+        }
         caller.may_use(model)?;
     }
-    let candidates = exchange.snapshot.pool.candidates(&Demand { model, endpoint });
+    let mut candidates = exchange.snapshot.pool.candidates(&Demand { model, endpoint });
+    if candidates.is_empty() && !request.is_named {
+        // No rule has the default's name; the provider will take it all the same.
+        candidates = exchange.snapshot.pool.candidates(&Demand { model: "", endpoint });
+    }
     if candidates.is_empty() {
         return Err(unknown_model(exchange, model, endpoint));
     }
@@ -45,6 +54,10 @@ pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), R
 }
 
 fn unknown_model(exchange: &Exchange, model: &str, endpoint: &Endpoint) -> Rejection {
+    if model.is_empty() {
+        let message = format!("no account offers {}", endpoint.name());
+        return Rejection::new(Reason::UnknownModel, message).at("model");
+    }
     let shown: String = model.chars().take(100).collect();
     let mut nearest = exchange.snapshot.pool.nearest(model);
     nearest.retain(|name| exchange.caller.as_ref().is_none_or(|caller| caller.may_use(name).is_ok()));

@@ -104,8 +104,10 @@ pub(super) struct Request {
     pub body: Bytes,
     /// What routing needs of it.
     pub envelope: Envelope,
-    /// The model asked for.
+    /// The model asked for, else the call's default; empty where only the provider knows it.
     pub model: String,
+    /// Whether the request itself names the model.
+    pub is_named: bool,
     /// Whether the answer is to be streamed.
     pub stream: bool,
     /// The caller's query without its key.
@@ -220,7 +222,7 @@ impl Exchange {
 
     /// The model asked for, or a dash.
     pub(super) fn model(&self) -> &str {
-        self.request.as_ref().map_or("-", |r| r.model.as_str())
+        self.request.as_ref().map(|r| r.model.as_str()).filter(|model| !model.is_empty()).unwrap_or("-")
     }
 
     /// Whether the call may change what is known of an account.

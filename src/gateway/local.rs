@@ -115,12 +115,20 @@ async fn take_request(
         ..Rejection::new(Reason::Malformed, fault.message)
     })?;
     let in_path = exchange.route.as_ref().and_then(|route| route.model.clone());
-    let Some(model) = in_path.or_else(|| envelope.model.clone()) else {
-        return Err(Rejection::new(Reason::Malformed, "the request names no `model`").at("model"));
+    let named = in_path.or_else(|| envelope.model.clone());
+    let is_named = named.is_some();
+    let model = match (named, endpoint) {
+        (Some(model), _) => model,
+        // A stored prompt brings its own model.
+        (None, Endpoint::Responses) => String::new(),
+        (None, _) => endpoint
+            .default_model()
+            .map(str::to_owned)
+            .ok_or_else(|| Rejection::new(Reason::Malformed, "the request names no `model`").at("model"))?,
     };
     let stream = envelope.stream || matches!(endpoint, Endpoint::StreamGenerateContent { .. });
     let query = ingress::forwarded_query(head.uri.query());
-    exchange.request = Some(Request { body, envelope, model, stream, query, _permit: permit });
+    exchange.request = Some(Request { body, envelope, model, is_named, stream, query, _permit: permit });
     Ok(())
 }
 

@@ -120,6 +120,29 @@ impl Endpoint {
         }
     }
 
+    /// The model that the provider takes where the request names none, by OpenAI's API reference.
+    pub fn default_model(&self) -> Option<&'static str> {
+        match self {
+            Endpoint::Moderations => Some("omni-moderation-latest"),
+            Endpoint::Images(_) => Some("dall-e-2"),
+            Endpoint::ChatCompletions
+            | Endpoint::Responses
+            | Endpoint::ResponsesInputTokens
+            | Endpoint::ResponsesCompact
+            | Endpoint::Messages
+            | Endpoint::CountTokens
+            | Endpoint::GenerateContent
+            | Endpoint::StreamGenerateContent { .. }
+            | Endpoint::GeminiCountTokens
+            | Endpoint::EmbedContent
+            | Endpoint::BatchEmbedContents
+            | Endpoint::Embeddings
+            | Endpoint::Completions
+            | Endpoint::Rerank
+            | Endpoint::Audio(_) => None,
+        }
+    }
+
     /// Whether the call only counts tokens: free of charge, and its failures say nothing about an account.
     pub fn is_counting(&self) -> bool {
         matches!(self, Endpoint::CountTokens | Endpoint::GeminiCountTokens | Endpoint::ResponsesInputTokens)

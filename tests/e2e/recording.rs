@@ -223,19 +223,27 @@ impl Formatter for Spaced {
     }
 }
 
+/// Whether the recorded reply is an error, be it under status 200.
+pub(crate) fn is_error(exchange: &Exchange) -> bool {
+    let told = |d: &Value| d["error"].is_object() || d["type"] == "error" || d["type"] == "response.failed";
+    exchange.status >= 400 || crate::expected::documents(exchange).iter().any(told)
+}
+
 /// The same exchanges with a good reply in place of each recorded error.
 pub(crate) fn as_answer(mut exchanges: Vec<Exchange>) -> Vec<Exchange> {
-    let donors: Vec<(Endpoint, String, Value)> = exchanges
+    let good = |e: &&Exchange| !is_error(e) && e.endpoint().is_some();
+    let donors: Vec<_> = exchanges
         .iter()
-        .filter(|e| e.status == 200 && e.kind == "json" && e.shape() == Shape::Json)
-        .filter_map(|e| Some((e.endpoint()?, e.kind.clone(), e.response.clone())))
+        .filter(good)
+        .map(|e| (e.endpoint(), e.shape() == Shape::Json, e.kind.clone(), e.response.clone()))
         .collect();
-    for exchange in exchanges.iter_mut().filter(|e| e.status >= 400) {
-        let Some(endpoint) = exchange.endpoint() else { continue };
-        let donor = donors.iter().find(|(donor, _, _)| *donor == endpoint);
-        let donor = donor.or_else(|| donors.iter().find(|(donor, _, _)| donor.format() == endpoint.format()));
-        let (_, kind, response) = donor.unwrap();
-        (exchange.status, exchange.kind, exchange.response) = (200, kind.clone(), response.clone());
+    for exchange in exchanges.iter_mut().filter(|e| is_error(e)) {
+        let (endpoint, whole) =
+            (exchange.endpoint(), !matches!(exchange.endpoint(), Some(Endpoint::StreamGenerateContent { .. })));
+        let donor = donors.iter().find(|(call, json, _, _)| *call == endpoint && *json == whole);
+        if let Some((_, _, kind, response)) = donor {
+            (exchange.status, exchange.kind, exchange.response) = (200, kind.clone(), response.clone());
+        }
     }
     exchanges
 }

@@ -103,6 +103,11 @@ impl Upstream {
         seen.iter().filter_map(|s| s.began).map(inside).max().unwrap_or(0)
     }
 
+    /// What came since the last time; not for tests that look at `left_after`.
+    pub(crate) fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -125,22 +130,30 @@ async fn serve(mut stream: TcpStream, connection: usize, log: Arc<Mutex<Vec<Seen
                 Act::Sleep(time) => !left_within(&mut stream, time).await,
                 Act::Reset => {
                     let _ = stream.set_zero_linger();
-                    log.lock().unwrap()[at].ended = Some(Instant::now());
+                    note(&log, at, |seen| seen.ended = Some(Instant::now()));
                     return;
                 }
                 Act::Close => {
-                    log.lock().unwrap()[at].ended = Some(Instant::now());
+                    note(&log, at, |seen| seen.ended = Some(Instant::now()));
                     return;
                 }
             };
             if !alive {
-                let mut all = log.lock().unwrap();
-                all[at].left_after = Some(started.elapsed());
-                all[at].ended = Some(Instant::now());
+                note(&log, at, |seen| {
+                    seen.left_after = Some(started.elapsed());
+                    seen.ended = Some(Instant::now());
+                });
                 return;
             }
         }
-        log.lock().unwrap()[at].ended = Some(Instant::now());
+        note(&log, at, |seen| seen.ended = Some(Instant::now()));
+    }
+}
+
+/// Notes something of a request, unless a test has taken it away.
+fn note(log: &Mutex<Vec<Seen>>, at: usize, what: impl FnOnce(&mut Seen)) {
+    if let Some(seen) = log.lock().unwrap().get_mut(at) {
+        what(seen);
     }
 }
 
