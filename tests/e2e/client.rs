@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// No test waits longer than this for one reply.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A request to send.
 #[derive(Clone, Debug)]
