@@ -267,28 +267,11 @@ impl Engine {
         if let Some(model) = model {
             models::check(route.dialect, model, self.options.any_model)?;
         }
-        let path_model = route.model.as_deref();
-        let name = path_model.unwrap_or_default();
-        let ask = match &route.call {
-            Call::Chat => read::openai_chat::read(&value, route, &self.options)?,
-            Call::Responses | Call::InputTokens | Call::Compact => {
-                read::openai_responses::read(&value, case.key, &self.memory)?
-            }
-            Call::Messages => read::anthropic::read(&value, request, &self.options, false)?,
-            Call::CountTokens => read::anthropic::read(&value, request, &self.options, true)?,
-            Call::Generate { stream, .. } => read::gemini::read(&value, name, *stream)?,
-            Call::GeminiCount => read::gemini::read_count(&value, name)?,
-            Call::Embed { batch } => return ready(embeddings::gemini(&value, name, *batch)),
-            Call::Embeddings => return ready(embeddings::openai(&value, path_model)),
-            Call::Completions => return ready(completions::read(&value, path_model)),
-            Call::Moderations => return ready(ranking::moderations(&value)),
-            Call::Rerank => return ready(ranking::rerank(&value)),
-            Call::Images { .. } => return ready(media::generate(&value)),
-            Call::Speech => return ready(media::speech(&value)),
-            Call::Transcription | Call::Models(_) => return Err(Refusal::new(404, "Not found")),
-        };
-        let mut ask = Ask { body: value, key: case.key.to_owned(), ..ask };
-        ask.azure = route.azure;
+        if let Some(other) = other(route, &value)? {
+            return Ok(Work::Ready(Box::new(other)));
+        }
+        let ask = self.conversation(case, &value)?;
+        let ask = Ask { body: value, key: case.key.to_owned(), azure: route.azure, ..ask };
         let answer = answer::plan(&ask);
         Ok(match route.call {
             Call::InputTokens | Call::CountTokens | Call::GeminiCount | Call::Compact => {
@@ -296,6 +279,22 @@ impl Engine {
             }
             _ => Work::Answer(Box::new((ask, answer))),
         })
+    }
+
+    /// Reads the calls that are about a conversation.
+    fn conversation(&self, Case { request, route, key, .. }: &Case, body: &Value) -> Checked<Ask> {
+        let model = route.model.as_deref().unwrap_or_default();
+        match &route.call {
+            Call::Chat => read::openai_chat::read(body, route, &self.options),
+            Call::Responses | Call::InputTokens | Call::Compact => {
+                read::openai_responses::read(body, key, &self.memory)
+            }
+            Call::Messages => read::anthropic::read(body, request, &self.options, false),
+            Call::CountTokens => read::anthropic::read(body, request, &self.options, true),
+            Call::Generate { stream, .. } => read::gemini::read(body, model, *stream),
+            Call::GeminiCount => read::gemini::read_count(body, model),
+            _ => Err(Refusal::new(404, "Not found")),
+        }
     }
 
     fn json(&self, case: &Case, content_type: &str, body: &[u8]) -> Checked<Value> {
@@ -320,19 +319,13 @@ impl Engine {
         };
         let fault = forced.or_else(|| self.counts.choose([model, case.key, prompt]));
         self.note(case, &work, fault);
-        let mut delay = Duration::ZERO;
-        if let Some(Fault { info, argument }) = fault
-            && let Effect::Instead(instead) = info.effect
-        {
-            let setting = self.setting(case.request, Some(case.route), case.request_id);
-            if let Some(reply) = setting.fault(instead, argument) {
-                return reply;
-            }
-            delay = Duration::from_secs(argument.unwrap_or(3));
+        let setting = self.setting(case.request, Some(case.route), case.request_id);
+        if let Some(reply) = fault.and_then(|fault| instead(&setting, fault)) {
+            return reply;
         }
         let envelope = Envelope {
             dialect: case.route.dialect,
-            headers: standard_headers(case.route.dialect, case.request_id),
+            headers: setting.headers,
             accepts_gzip: case.request.header("accept-encoding").is_some_and(|accepted| accepted.contains("gzip")),
             fault,
         };
@@ -340,7 +333,12 @@ impl Engine {
             Work::Answer(both) => self.answered(case, *both, &envelope),
             Work::Ready(ready) => sent(*ready, &envelope),
         };
-        if delay.is_zero() { reply } else { reply.delayed(delay) }
+        match fault {
+            Some(Fault { info, argument }) if info.effect == Effect::Instead(Instead::Slow) => {
+                reply.delayed(Duration::from_secs(argument.unwrap_or(3)))
+            }
+            _ => reply,
+        }
     }
 
     fn answered(&self, case: &Case, (ask, mut answer): (Ask, Answer), envelope: &Envelope) -> Reply {
@@ -405,6 +403,30 @@ impl From<Tokens> for Usage {
     fn from(tokens: Tokens) -> Self {
         let Tokens { input, cached, cache_write, output, reasoning } = tokens;
         Usage { input, cached, cache_write, output, reasoning }
+    }
+}
+
+/// Reads and answers the other calls with a JSON body; none for a conversation.
+fn other(route: &Route, body: &Value) -> Checked<Option<Ready>> {
+    let model = route.model.as_deref();
+    let ready = match &route.call {
+        Call::Embed { batch } => embeddings::gemini(body, model.unwrap_or_default(), *batch),
+        Call::Embeddings => embeddings::openai(body, model),
+        Call::Completions => completions::read(body, model),
+        Call::Moderations => ranking::moderations(body),
+        Call::Rerank => ranking::rerank(body),
+        Call::Images { .. } => media::generate(body),
+        Call::Speech => media::speech(body),
+        _ => return Ok(None),
+    };
+    ready.map(Some)
+}
+
+/// The reply of a fault that puts something in the place of the answer.
+fn instead(setting: &Setting, fault: Fault) -> Option<Reply> {
+    match fault.info.effect {
+        Effect::Instead(instead) => setting.fault(instead, fault.argument),
+        Effect::Events(_) | Effect::Wire(_) => None,
     }
 }
 

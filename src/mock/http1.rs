@@ -63,6 +63,21 @@ struct Answering {
     keep: bool,
 }
 
+/// How far a reply has come.
+struct UnderWay {
+    begun: Instant,
+    framing: Option<Framing>,
+    /// Events that are in the outbox or sent, and not yet counted.
+    events: u32,
+}
+
+fn count(ticket: Option<&Ticket>, under_way: &mut UnderWay) {
+    let events = std::mem::take(&mut under_way.events);
+    if let Some(ticket) = ticket {
+        ticket.sent(events);
+    }
+}
+
 /// Serves a connection to its end.
 pub(super) async fn serve(stream: TcpStream, engine: Arc<Engine>, connection: u64) {
     let mut wire = Wire { stream, inbox: BytesMut::new(), outbox: BytesMut::new(), engine, connection };
@@ -98,9 +113,9 @@ impl Wire {
                 return Err(end);
             }
         };
-        let close = request.header("connection").is_some_and(|c| c.to_ascii_lowercase().contains("close"));
         let old = request.protocol == Protocol::Http10;
-        let answering = Answering { head_only: request.method == "HEAD", old, keep: !close && !old };
+        let keep = !old && !request.wants_close();
+        let answering = Answering { head_only: request.method == "HEAD", old, keep };
         let engine = Arc::clone(&self.engine);
         let exchange = engine.exchange(request);
         let played = self.play(&exchange.reply, &answering, exchange.ticket.as_ref()).await;
@@ -241,55 +256,53 @@ impl Wire {
     /// Carries out a reply; false if the connection cannot be used again.
     async fn play(&mut self, reply: &Reply, answering: &Answering, ticket: Option<&Ticket>) -> io::Result<bool> {
         let begun = Instant::from_std(self.engine.clock.now().mono);
-        let mut framing = None;
-        let mut events = 0;
+        let mut under_way = UnderWay { begun, framing: None, events: 0 };
         let last = reply.steps.len().saturating_sub(1);
         for (n, step) in reply.steps.iter().enumerate() {
-            match step {
-                Step::Head(head) => {
-                    framing = Some(self.write_head(head, answering));
-                    continue;
-                }
-                Step::Data(data, ended) => {
-                    self.frame(data, framing, answering).await?;
-                    events += ended;
-                }
-                Step::Burst(list) => {
-                    for data in list {
-                        self.frame(data, framing, answering).await?;
-                        events += 1;
-                    }
-                }
-                Step::Torn(data) => self.tear(data, framing),
-                Step::Pause(wait) => {
-                    self.flush().await?;
-                    self.wait(Instant::from_std(self.engine.clock.now().mono) + *wait).await?;
-                }
-                Step::Until(due) => {
-                    self.flush().await?;
-                    self.wait(begun + *due).await?;
-                }
-                Step::Reset | Step::Close => {
-                    self.flush().await?;
-                    return Ok(false);
-                }
-            }
-            // The last data leaves together with the end of the body.
-            if n < last {
+            if matches!(step, Step::Reset | Step::Close) {
                 self.flush().await?;
+                return Ok(false);
             }
-            if let Some(ticket) = ticket.filter(|_| n < last) {
-                ticket.sent(std::mem::take(&mut events));
+            self.step(step, &mut under_way, answering).await?;
+            // A head leaves with what follows it, the last data with the end of the body.
+            if n < last && !matches!(step, Step::Head(_)) {
+                self.flush().await?;
+                count(ticket, &mut under_way);
             }
         }
-        if framing == Some(Framing::Chunked) && !answering.head_only {
+        if under_way.framing == Some(Framing::Chunked) && !answering.head_only {
             self.outbox.extend_from_slice(b"0\r\n\r\n");
         }
         self.flush().await?;
-        if let Some(ticket) = ticket {
-            ticket.sent(events);
+        count(ticket, &mut under_way);
+        Ok(under_way.framing.is_some_and(|framing| framing != Framing::UntilClose))
+    }
+
+    async fn step(&mut self, step: &Step, under_way: &mut UnderWay, answering: &Answering) -> io::Result<()> {
+        match step {
+            Step::Head(head) => under_way.framing = Some(self.write_head(head, answering)),
+            Step::Data(data, ended) => {
+                self.frame(data, under_way.framing, answering).await?;
+                under_way.events += ended;
+            }
+            Step::Burst(list) => {
+                for data in list {
+                    self.frame(data, under_way.framing, answering).await?;
+                    under_way.events += 1;
+                }
+            }
+            Step::Torn(data) => self.tear(data, under_way.framing),
+            Step::Pause(wait) => {
+                self.flush().await?;
+                self.wait(Instant::from_std(self.engine.clock.now().mono) + *wait).await?;
+            }
+            Step::Until(due) => {
+                self.flush().await?;
+                self.wait(under_way.begun + *due).await?;
+            }
+            Step::Reset | Step::Close => {}
         }
-        Ok(framing.is_some_and(|framing| framing != Framing::UntilClose))
+        Ok(())
     }
 
     /// Puts status line and headers into the outbox; they leave with what follows.

@@ -48,9 +48,8 @@ impl Memory {
             return;
         }
         shelf.order.push_back(name);
-        if shelf.order.len() > MAX_RESPONSES
-            && let Some(oldest) = shelf.order.pop_front()
-        {
+        let full = shelf.order.len() > MAX_RESPONSES;
+        if let Some(oldest) = if full { shelf.order.pop_front() } else { None } {
             shelf.responses.remove(&oldest);
         }
     }

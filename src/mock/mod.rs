@@ -32,6 +32,8 @@ mod schema;
 mod script;
 mod seal;
 mod server;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use answer::COMMANDS;

@@ -64,6 +64,17 @@ impl Request {
         self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// The words of all `Connection` headers.
+    fn connection_options(&self) -> impl Iterator<Item = &str> {
+        let values = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+        values.flat_map(|(_, value)| value.split(',')).map(str::trim)
+    }
+
+    /// Whether the client wants the connection closed after the reply.
+    pub(super) fn wants_close(&self) -> bool {
+        self.connection_options().any(|option| option.eq_ignore_ascii_case("close"))
+    }
+
     fn count(&self, name: &str) -> usize {
         self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count()
     }
@@ -75,7 +86,7 @@ impl Request {
                 return Some(format!("hop-by-hop header '{name}' must not be forwarded"));
             }
         }
-        for token in self.header("connection").unwrap_or_default().split(',').map(str::trim) {
+        for token in self.connection_options() {
             if !["", "keep-alive", "close", "upgrade"].iter().any(|known| token.eq_ignore_ascii_case(known)) {
                 return Some(format!("the 'connection' header names '{token}', which must not be forwarded"));
             }

@@ -101,6 +101,10 @@ fn route(request: &Request) -> Option<Route> {
     if let Some(rest) = path.strip_prefix("/openai/v1/") {
         return Some(Route { azure: true, ..openai(rest).or_else(|| models(rest, Dialect::Chat))? });
     }
+    if let Some(rest) = path.strip_prefix("/models/") {
+        request.parameter("api-version")?;
+        return Some(Route { azure: true, ..openai(rest)? });
+    }
     if let Some(rest) = path.strip_prefix("/v1beta/openai/") {
         return openai(rest).or_else(|| models(rest, Dialect::Chat));
     }

@@ -176,31 +176,11 @@ pub(super) fn check_anthropic(schema: &Value) -> Checked<()> {
 }
 
 /// The keywords of Google's subset of OpenAPI schemas.
+#[rustfmt::skip]
 const GOOGLE_KEYWORDS: [&str; 24] = [
-    "type",
-    "format",
-    "title",
-    "description",
-    "nullable",
-    "enum",
-    "maxItems",
-    "minItems",
-    "properties",
-    "required",
-    "minProperties",
-    "maxProperties",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "example",
-    "anyOf",
-    "propertyOrdering",
-    "default",
-    "items",
-    "minimum",
-    "maximum",
-    "any_of",
-    "property_ordering",
+    "type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties", "required",
+    "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf", "propertyOrdering",
+    "default", "items", "minimum", "maximum", "any_of", "property_ordering",
 ];
 
 /// Google's rules for `parameters` and `responseSchema`: a subset of OpenAPI, one type each.

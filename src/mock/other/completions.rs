@@ -13,25 +13,10 @@ use crate::mock::{
 };
 use serde_json::{Map, Value};
 
+#[rustfmt::skip]
 const FIELDS: &[&str] = &[
-    "model",
-    "prompt",
-    "best_of",
-    "echo",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "max_tokens",
-    "n",
-    "presence_penalty",
-    "seed",
-    "stop",
-    "stream",
-    "stream_options",
-    "suffix",
-    "temperature",
-    "top_p",
-    "user",
+    "model", "prompt", "best_of", "echo", "frequency_penalty", "logit_bias", "logprobs", "max_tokens", "n",
+    "presence_penalty", "seed", "stop", "stream", "stream_options", "suffix", "temperature", "top_p", "user",
 ];
 
 /// `POST /v1/completions`; `path_model` is Azure's deployment.

@@ -16,22 +16,10 @@ use sha2::{Digest, Sha256};
 /// A PNG of one pixel.
 const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
+#[rustfmt::skip]
 const IMAGE_FIELDS: &[&str] = &[
-    "model",
-    "prompt",
-    "n",
-    "size",
-    "quality",
-    "response_format",
-    "style",
-    "user",
-    "background",
-    "moderation",
-    "output_format",
-    "output_compression",
-    "partial_images",
-    "stream",
-    "input_fidelity",
+    "model", "prompt", "n", "size", "quality", "response_format", "style", "user", "background", "moderation",
+    "output_format", "output_compression", "partial_images", "stream", "input_fidelity",
 ];
 
 /// `POST /v1/images/generations`.

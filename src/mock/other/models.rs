@@ -7,24 +7,11 @@ use crate::mock::{
 };
 
 /// The models on the lists. Others are served too, unless their name belongs to another vendor.
+#[rustfmt::skip]
 pub(in crate::mock) const MODELS: &[&str] = &[
-    "gpt-4.1",
-    "gpt-4.1-mini",
-    "gpt-5",
-    "gpt-5-mini",
-    "deepseek-reasoner",
-    "orouter-think",
-    "thinktag-qwen",
-    "claude-sonnet-4-5",
-    "claude-opus-4-1",
-    "claude-haiku-4-5",
-    "claude-opus-5-5",
-    "claude-sonnet-5-5",
-    "claude-haiku-5-5",
-    "gemini-2.5-flash",
-    "gemini-2.5-pro",
-    "gemini-3-pro-preview",
-    "text-embedding-3-small",
+    "gpt-4.1", "gpt-4.1-mini", "gpt-5", "gpt-5-mini", "deepseek-reasoner", "orouter-think", "thinktag-qwen",
+    "claude-sonnet-4-5", "claude-opus-4-1", "claude-haiku-4-5", "claude-opus-5-5", "claude-sonnet-5-5",
+    "claude-haiku-5-5", "gemini-2.5-flash", "gemini-2.5-pro", "gemini-3-pro-preview", "text-embedding-3-small",
     "gemini-embedding-001",
 ];
 

@@ -10,20 +10,10 @@ use crate::mock::{
 };
 use serde_json::Value;
 
+#[rustfmt::skip]
 const CATEGORIES: [&str; 13] = [
-    "harassment",
-    "harassment/threatening",
-    "sexual",
-    "hate",
-    "hate/threatening",
-    "illicit",
-    "illicit/violent",
-    "self-harm/intent",
-    "self-harm/instructions",
-    "self-harm",
-    "sexual/minors",
-    "violence",
-    "violence/graphic",
+    "harassment", "harassment/threatening", "sexual", "hate", "hate/threatening", "illicit", "illicit/violent",
+    "self-harm/intent", "self-harm/instructions", "self-harm", "sexual/minors", "violence", "violence/graphic",
 ];
 
 /// `POST /v1/moderations`. An input that contains `FLAG_ME` is flagged as violence.
@@ -67,14 +57,9 @@ pub(in crate::mock) fn moderations(body: &Value) -> Checked<Ready> {
 /// `POST /v1/rerank`: documents by how many words they share with the query.
 pub(in crate::mock) fn rerank(body: &Value) -> Checked<Ready> {
     let body = read::object(body)?;
+    #[rustfmt::skip]
     let known = [
-        "model",
-        "query",
-        "documents",
-        "top_n",
-        "return_documents",
-        "rank_fields",
-        "max_chunks_per_doc",
+        "model", "query", "documents", "top_n", "return_documents", "rank_fields", "max_chunks_per_doc",
         "max_tokens_per_doc",
     ];
     if let Some(name) = stranger(body, &known) {
@@ -90,29 +75,31 @@ pub(in crate::mock) fn rerank(body: &Value) -> Checked<Ready> {
         invalid("Invalid type for 'documents': expected strings or objects with 'text'.")
     );
     let top = read::limit(body, "top_n", 1)?.map_or(texts.len(), |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let mut scored: Vec<(usize, u32)> = texts.iter().enumerate().map(|(n, text)| (n, score(query, text))).collect();
-    scored.sort_by_key(|(n, score)| (std::cmp::Reverse(*score), *n));
-    scored.truncate(top);
     let with_documents = body.get("return_documents") == Some(&Value::Bool(true));
     let count = tokens(query) + texts.iter().map(|text| tokens(text)).sum::<u64>();
     let reply = json::object(|o| {
         o.text("id", &format!("rerank-{}", seal::id(&[query], 12))).text("model", model);
         o.list("results", |l| {
-            for (index, score) in &scored {
+            for (index, score) in ranked(query, &texts).into_iter().take(top) {
                 l.object(|r| {
-                    r.number("index", *index as u64)
-                        .raw("relevance_score", &format!("{:.4}", f64::from(*score) / 10_000.0));
-                    if let Some(text) = texts.get(*index).filter(|_| with_documents) {
+                    let share = format!("{:.4}", f64::from(score) / 10_000.0);
+                    r.number("index", index as u64).raw("relevance_score", &share);
+                    if let Some(text) = texts.get(index).filter(|_| with_documents) {
                         r.object("document", |d| _ = d.text("text", text));
                     }
                 });
             }
         });
-        o.object("usage", |u| {
-            u.number("prompt_tokens", count).number("total_tokens", count);
-        });
+        o.object("usage", |u| _ = u.number("prompt_tokens", count).number("total_tokens", count));
     });
     Ok(Ready::json(model, query.to_owned(), count, reply))
+}
+
+/// The texts' indices with their scores, best first.
+fn ranked(query: &str, texts: &[&str]) -> Vec<(usize, u32)> {
+    let mut scored: Vec<(usize, u32)> = texts.iter().enumerate().map(|(n, text)| (n, score(query, text))).collect();
+    scored.sort_by_key(|(n, score)| (std::cmp::Reverse(*score), *n));
+    scored
 }
 
 /// The share of the query's words that occur in the text, in ten thousandths.

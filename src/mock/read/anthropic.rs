@@ -13,34 +13,12 @@ use crate::mock::{
 };
 use serde_json::{Map, Value};
 
+#[rustfmt::skip]
 const FIELDS: &[&str] = &[
-    "model",
-    "messages",
-    "max_tokens",
-    "system",
-    "tools",
-    "tool_choice",
-    "stream",
-    "temperature",
-    "top_p",
-    "top_k",
-    "stop_sequences",
-    "metadata",
-    "thinking",
-    "service_tier",
-    "container",
-    "mcp_servers",
-    "context_management",
-    "output_config",
-    "output_format",
-    "cache_control",
-    "inference_geo",
-    "speed",
-    "fallbacks",
-    "diagnostics",
-    "task_budget",
-    "user_profile_id",
-    "workspace_id",
+    "model", "messages", "max_tokens", "system", "tools", "tool_choice", "stream", "temperature", "top_p", "top_k",
+    "stop_sequences", "metadata", "thinking", "service_tier", "container", "mcp_servers", "context_management",
+    "output_config", "output_format", "cache_control", "inference_geo", "speed", "fallbacks", "diagnostics",
+    "task_budget", "user_profile_id", "workspace_id",
 ];
 
 /// Fields that need a beta header: the field, and the words in the header.
@@ -197,17 +175,10 @@ fn tools(body: &Map<String, Value>, rules: &Rules, marks: &mut Marks, ask: &mut 
                 ask.tools.push(tool);
             }
             kind => {
+                #[rustfmt::skip]
                 let server = [
-                    "web_search",
-                    "web_fetch",
-                    "bash",
-                    "text_editor",
-                    "computer",
-                    "code_execution",
-                    "memory",
-                    "tool_search",
-                    "mcp_toolset",
-                    "advisor",
+                    "web_search", "web_fetch", "bash", "text_editor", "computer", "code_execution", "memory",
+                    "tool_search", "mcp_toolset", "advisor",
                 ];
                 let unknown =
                     format!("{at}: Input tag '{kind}' found using 'type' does not match any of the expected tags");
@@ -222,17 +193,10 @@ fn custom(tool: &Map<String, Value>, at: &str) -> Checked<Tool> {
     let name = text(tool, "name").ok_or_else(|| Refusal::bad(format!("{at}.custom.name: Field required")))?;
     let pattern = format!("{at}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'");
     ensure!(is_tool_name(name, 128), Refusal::bad(pattern));
+    #[rustfmt::skip]
     let known = [
-        "type",
-        "name",
-        "description",
-        "input_schema",
-        "cache_control",
-        "strict",
-        "input_examples",
-        "defer_loading",
-        "allowed_callers",
-        "eager_input_streaming",
+        "type", "name", "description", "input_schema", "cache_control", "strict", "input_examples", "defer_loading",
+        "allowed_callers", "eager_input_streaming",
     ];
     if let Some(name) = stranger(tool, &known) {
         return Err(extra(&format!("{at}.custom.{name}")));
@@ -298,7 +262,7 @@ fn thinking(body: &Map<String, Value>, rules: &Rules, counting: bool, ask: &mut 
         budget(thinking, rules, ask, counting)?;
     }
     if kind != "disabled" {
-        thinking_limits(body, ask, last)?;
+        thinking_limits(body, ask, last, kind == "adaptive")?;
         let hidden = text(thinking, "display") == Some("omitted");
         ask.thinking = if hidden { Thinking::Hidden } else { Thinking::Shown };
     }
@@ -320,13 +284,13 @@ fn budget(thinking: &Map<String, Value>, rules: &Rules, ask: &Ask, counting: boo
     Ok(())
 }
 
-/// What cannot go together with thinking.
-fn thinking_limits(body: &Map<String, Value>, ask: &Ask, last: Option<Role>) -> Checked<()> {
+/// What cannot go together with thinking. Only a model that decides for itself may be forced to call a tool.
+fn thinking_limits(body: &Map<String, Value>, ask: &Ask, last: Option<Role>, adaptive: bool) -> Checked<()> {
     let temperature = "`temperature` may only be set to 1 when thinking is enabled. Please consult our documentation at \
                        https://docs.claude.com/en/docs/build-with-claude/extended-thinking";
     ensure!(is_default_one(body.get("temperature")), Refusal::bad(temperature));
     ensure!(given(body, "top_k").is_none(), Refusal::bad("`top_k` must be unset when thinking is enabled."));
-    let free = matches!(ask.choice, Choice::Auto | Choice::None);
+    let free = adaptive || matches!(ask.choice, Choice::Auto | Choice::None);
     ensure!(free, Refusal::bad("Thinking may not be enabled when tool_choice forces tool use."));
     let prefill = "This model does not support assistant message prefill when thinking is enabled.";
     ensure!(last != Some(Role::Assistant), Refusal::bad(prefill));

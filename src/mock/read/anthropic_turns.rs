@@ -13,20 +13,31 @@ use crate::mock::{
 use serde_json::{Map, Value};
 
 /// Every content block, with its fields.
+#[rustfmt::skip]
 const BLOCKS: &[(&str, &[&str])] = &[
     ("text", &["type", "text", "cache_control", "citations"]),
     ("image", &["type", "source", "cache_control"]),
     ("document", &["type", "source", "title", "context", "citations", "cache_control"]),
-    ("tool_use", &["type", "id", "name", "input", "cache_control", "caller"]),
-    ("tool_result", &["type", "tool_use_id", "content", "is_error", "cache_control"]),
+    ("search_result", &["type", "source", "title", "content", "citations", "cache_control"]),
     ("thinking", &["type", "thinking", "signature"]),
     ("redacted_thinking", &["type", "data"]),
-    ("search_result", &["type", "source", "title", "content", "citations", "cache_control"]),
+    ("tool_use", &["type", "id", "name", "input", "cache_control", "caller"]),
+    ("tool_result", &["type", "tool_use_id", "content", "is_error", "cache_control"]),
     ("server_tool_use", &["type", "id", "name", "input", "cache_control", "caller"]),
     ("web_search_tool_result", &["type", "tool_use_id", "content", "cache_control", "caller"]),
-    ("tool_reference", &["type", "tool_name", "cache_control"]),
+    ("web_fetch_tool_result", &["type", "tool_use_id", "content", "cache_control", "caller"]),
+    ("advisor_tool_result", &["type", "tool_use_id", "content", "cache_control"]),
+    ("code_execution_tool_result", &["type", "tool_use_id", "content", "cache_control"]),
+    ("bash_code_execution_tool_result", &["type", "tool_use_id", "content", "cache_control"]),
+    ("text_editor_code_execution_tool_result", &["type", "tool_use_id", "content", "cache_control"]),
     ("tool_search_tool_result", &["type", "tool_use_id", "content", "cache_control"]),
+    ("mcp_tool_use", &["type", "id", "name", "server_name", "input", "cache_control"]),
+    ("mcp_tool_result", &["type", "tool_use_id", "content", "is_error", "cache_control"]),
+    ("tool_reference", &["type", "tool_name", "cache_control"]),
+    ("container_upload", &["type", "file_id", "cache_control"]),
+    ("compaction", &["type", "content", "encrypted_content", "cache_control"]),
     ("mid_conv_system", &["type", "content", "cache_control"]),
+    ("fallback", &["type", "from", "to", "trigger"]),
 ];
 
 /// How many blocks carry a cache mark; four are allowed.

@@ -11,55 +11,24 @@ use crate::mock::{
 };
 use serde_json::{Map, Value};
 
+#[rustfmt::skip]
 const FIELDS: &[&str] = &[
-    "contents",
-    "tools",
-    "toolConfig",
-    "safetySettings",
-    "systemInstruction",
-    "generationConfig",
-    "cachedContent",
-    "labels",
-    "model",
-    "store",
-    "serviceTier",
+    "contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig", "cachedContent",
+    "labels", "model", "store", "serviceTier",
 ];
 
+#[rustfmt::skip]
 const GENERATION_FIELDS: &[&str] = &[
-    "stopSequences",
-    "responseMimeType",
-    "responseSchema",
-    "responseJsonSchema",
-    "_responseJsonSchema",
-    "responseModalities",
-    "candidateCount",
-    "maxOutputTokens",
-    "temperature",
-    "topP",
-    "topK",
-    "seed",
-    "presencePenalty",
-    "frequencyPenalty",
-    "responseLogprobs",
-    "logprobs",
-    "enableEnhancedCivicAnswers",
-    "speechConfig",
-    "thinkingConfig",
-    "imageConfig",
-    "mediaResolution",
-    "responseFormat",
+    "stopSequences", "responseMimeType", "responseSchema", "responseJsonSchema", "_responseJsonSchema",
+    "responseModalities", "candidateCount", "maxOutputTokens", "temperature", "topP", "topK", "seed",
+    "presencePenalty", "frequencyPenalty", "responseLogprobs", "logprobs", "enableEnhancedCivicAnswers",
+    "speechConfig", "thinkingConfig", "imageConfig", "mediaResolution", "responseFormat",
 ];
 
+#[rustfmt::skip]
 const TOOL_FIELDS: &[&str] = &[
-    "functionDeclarations",
-    "googleSearch",
-    "googleSearchRetrieval",
-    "codeExecution",
-    "urlContext",
-    "googleMaps",
-    "computerUse",
-    "fileSearch",
-    "mcpServers",
+    "functionDeclarations", "googleSearch", "googleSearchRetrieval", "codeExecution", "urlContext", "googleMaps",
+    "computerUse", "fileSearch", "mcpServers",
 ];
 
 const FUNCTION_FIELDS: &[&str] =

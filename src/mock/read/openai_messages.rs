@@ -127,7 +127,7 @@ fn part(part: &Map<String, Value>, at: &str, role: &str, turn: &mut Turn) -> Che
         _ => &["text"],
     };
     ensure!(known.contains(&kind), unsupported(kind, &format!("{at}.type"), known));
-    if let Some(name) = stranger(part, &["type", kind]) {
+    if let Some(name) = stranger(part, &["type", kind, "prompt_cache_breakpoint"]) {
         return Err(unknown(&format!("{at}.{name}")));
     }
     let lost = || missing(&format!("{at}.{kind}"));

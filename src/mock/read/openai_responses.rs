@@ -9,39 +9,13 @@ use crate::mock::{
 };
 use serde_json::{Map, Value, json};
 
+#[rustfmt::skip]
 const FIELDS: &[&str] = &[
-    "model",
-    "input",
-    "instructions",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "max_output_tokens",
-    "temperature",
-    "top_p",
-    "stream",
-    "stream_options",
-    "store",
-    "include",
-    "reasoning",
-    "text",
-    "metadata",
-    "previous_response_id",
-    "conversation",
-    "prompt",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "safety_identifier",
-    "service_tier",
-    "truncation",
-    "user",
-    "background",
-    "max_tool_calls",
-    "top_logprobs",
-    "context_management",
-    "client_metadata",
-    "moderation",
-    "prompt_cache_options",
+    "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens",
+    "temperature", "top_p", "stream", "stream_options", "store", "include", "reasoning", "text", "metadata",
+    "previous_response_id", "conversation", "prompt", "prompt_cache_key", "prompt_cache_retention",
+    "safety_identifier", "service_tier", "truncation", "user", "background", "max_tool_calls", "top_logprobs",
+    "context_management", "client_metadata", "moderation", "prompt_cache_options",
 ];
 
 /// Reads the body of `/v1/responses`, `/v1/responses/input_tokens` or `/v1/responses/compact`.
@@ -52,7 +26,9 @@ pub(in crate::mock) fn read(body: &Value, key: &str, memory: &Memory) -> Checked
     if let Some(name) = stranger(body, FIELDS) {
         return Err(unknown(name));
     }
-    ask.model = text(body, "model").ok_or_else(|| missing("model"))?.to_owned();
+    // A stored prompt brings its model along.
+    let stored = given(body, "prompt").map(|_| "gpt-4.1");
+    ask.model = text(body, "model").or(stored).ok_or_else(|| missing("model"))?.to_owned();
     ask.stream = body.get("stream") == Some(&Value::Bool(true));
     ask.max_tokens = limit(body, "max_output_tokens", 16)?;
     sampling(body, "temperature", 0.0, 2.0)?;
@@ -144,26 +120,7 @@ fn declare(tool: &Value, at: &str, ask: &mut Ask) -> Checked<()> {
     let tool = super::element(tool, at)?;
     let kind = text(tool, "type").ok_or_else(|| missing(&format!("{at}.type")))?;
     match kind {
-        "function" => {
-            let known = [
-                "type",
-                "name",
-                "description",
-                "parameters",
-                "strict",
-                "defer_loading",
-                "output_schema",
-                "allowed_callers",
-            ];
-            if let Some(name) = stranger(tool, &known) {
-                return Err(unknown(&format!("{at}.{name}")));
-            }
-            let name = named(tool, at)?;
-            let strict = tool.get("strict") == Some(&Value::Bool(true));
-            schema::check_openai(tool.get("parameters"), strict, name)?;
-            let schema = given(tool, "parameters").cloned().unwrap_or_else(|| json!({}));
-            ask.tools.push(Tool { name: name.to_owned(), schema, custom: false });
-        }
+        "function" => ask.tools.push(function(tool, at)?),
         "custom" => {
             let name = named(tool, at)?.to_owned();
             ask.tools.push(Tool { name, schema: Value::Null, custom: true });
@@ -182,6 +139,20 @@ fn declare(tool: &Value, at: &str, ask: &mut Ask) -> Checked<()> {
         _ => {} // OpenAI's own tools: nothing of ours to call.
     }
     Ok(())
+}
+
+fn function(tool: &Map<String, Value>, at: &str) -> Checked<Tool> {
+    #[rustfmt::skip]
+    let known = [
+        "type", "name", "description", "parameters", "strict", "defer_loading", "output_schema", "allowed_callers",
+    ];
+    if let Some(name) = stranger(tool, &known) {
+        return Err(unknown(&format!("{at}.{name}")));
+    }
+    let name = named(tool, at)?.to_owned();
+    let strict = tool.get("strict") == Some(&Value::Bool(true));
+    schema::check_openai(tool.get("parameters"), strict, &name)?;
+    Ok(Tool { name, schema: given(tool, "parameters").cloned().unwrap_or_else(|| json!({})), custom: false })
 }
 
 fn named<'a>(tool: &'a Map<String, Value>, at: &str) -> Checked<&'a str> {

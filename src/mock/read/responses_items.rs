@@ -9,23 +9,11 @@ use crate::mock::{
 use serde_json::{Map, Value};
 
 /// Item types that are let pass without being understood.
+#[rustfmt::skip]
 const OTHER_ITEMS: &[&str] = &[
-    "item_reference",
-    "web_search_call",
-    "local_shell_call",
-    "local_shell_call_output",
-    "file_search_call",
-    "image_generation_call",
-    "code_interpreter_call",
-    "mcp_call",
-    "mcp_list_tools",
-    "compaction",
-    "apply_patch_call",
-    "apply_patch_call_output",
-    "shell_call",
-    "shell_call_output",
-    "additional_tools",
-    "tool_search_call",
+    "item_reference", "web_search_call", "local_shell_call", "local_shell_call_output", "file_search_call",
+    "image_generation_call", "code_interpreter_call", "mcp_call", "mcp_list_tools", "compaction", "apply_patch_call",
+    "apply_patch_call_output", "shell_call", "shell_call_output", "additional_tools", "tool_search_call",
     "tool_search_output",
 ];
 
