@@ -334,7 +334,8 @@ fn usage(ask: &Ask, answer: &Answer) -> Tokens {
 pub(super) fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let end = rest.char_indices().nth(size.max(1)).map_or(rest.len(), |(at, _)| at);
+        let nth = if size >= rest.len() { None } else { rest.char_indices().nth(size.max(1)) };
+        let end = nth.map_or(rest.len(), |(at, _)| at);
         let (piece, tail) = rest.split_at(end);
         rest = tail;
         (!piece.is_empty()).then_some(piece)

@@ -207,7 +207,7 @@ fn new_line(out: &mut String, spaces: usize) {
 pub(super) fn hardened(json: String, protobuf: bool) -> String {
     let risky =
         |c: char| matches!(c, '\u{2028}' | '\u{2029}' | '\u{85}') || protobuf && matches!(c, '<' | '>' | '\u{feff}');
-    if !json.contains(risky) {
+    if !protobuf && json.is_ascii() || !json.contains(risky) {
         return json;
     }
     let mut out = String::with_capacity(json.len() + 64);
