@@ -30,7 +30,10 @@ use serde_json::Value;
 use std::{
     borrow::Cow,
     io::Read,
-    sync::atomic::{AtomicU64, AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -94,6 +97,7 @@ impl Engine {
         if let Some(reply) = prepared {
             return Exchange { reply, ticket: None };
         }
+        let request = Arc::new(request);
         let (ticket, number) = self.log.open(self.entry(&request, route.as_ref().ok()));
         let request_id = format!("req_mock{number:08}");
         let reply = match &route {
@@ -112,8 +116,8 @@ impl Engine {
     }
 
     /// Notes a request that broke off before its end.
-    pub(super) fn unread(&self, request: &Request, why: &str) {
-        let (ticket, _) = self.log.open(self.entry(request, None));
+    pub(super) fn unread(&self, request: Request, why: &str) {
+        let (ticket, _) = self.log.open(self.entry(&Arc::new(request), None));
         ticket.note(|entry| entry.reject = Some(why.to_owned()));
         self.log.close(&ticket, Outcome::ClientGone, self.clock.now());
     }
@@ -148,17 +152,11 @@ impl Engine {
         self.scripts.reset();
     }
 
-    fn entry(&self, request: &Request, route: Option<&Route>) -> Entry {
+    fn entry(&self, request: &Arc<Request>, route: Option<&Route>) -> Entry {
         Entry {
             number: 0,
-            connection: request.connection,
-            protocol: request.protocol,
+            request: Arc::clone(request),
             at: self.clock.now(),
-            method: request.method.clone(),
-            path: request.path.clone(),
-            query: request.query.clone(),
-            headers: request.headers.clone(),
-            body: request.body.clone(),
             kind: route.map(Route::kind),
             credentials: credential::found(request),
             model: None,

@@ -91,7 +91,7 @@ pub(super) async fn serve(stream: TcpStream, engine: Arc<Engine>, connection: u6
                     status,
                     format!(r#"{{"error":{{"message":"mock: {why}","type":"invalid_request_error"}}}}"#),
                 );
-                wire.engine.unread(&engine::blank(connection, Protocol::Http11), why);
+                wire.engine.unread(engine::blank(connection, Protocol::Http11), why);
                 let answering = Answering { head_only: false, old: false, keep: false };
                 let _ = wire.play(&reply, &answering, None).await;
                 return wire.hang_up().await;
@@ -108,7 +108,7 @@ impl Wire {
             Ok(body) => body,
             Err(end) => {
                 if matches!(end, End::Silent) {
-                    self.engine.unread(&request, "the connection ended inside the request");
+                    self.engine.unread(request, "the connection ended inside the request");
                 }
                 return Err(end);
             }

@@ -121,13 +121,13 @@ impl Stream {
         match read_body(&mut incoming, self.engine.options.max_body_bytes).await {
             Ok(Some(body)) => request.body = body,
             Ok(None) => {
-                self.engine.unread(&request, "the body is too large");
+                self.engine.unread(request, "the body is too large");
                 let _ = self
                     .play(&mut side, &Reply::json(413, r#"{"error":{"message":"mock: the body is too large"}}"#), None)
                     .await;
                 return;
             }
-            Err(Gone) => return self.engine.unread(&request, "the stream ended inside the request"),
+            Err(Gone) => return self.engine.unread(request, "the stream ended inside the request"),
         }
         let head_only = request.method == "HEAD";
         let exchange = self.engine.exchange(request);

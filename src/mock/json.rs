@@ -103,8 +103,17 @@ impl Object<'_> {
     }
 
     pub(super) fn number(&mut self, key: &str, value: u64) -> &mut Self {
-        put(self.key(key), format_args!("{value}"));
-        self
+        let out = self.key(key);
+        let place = out.len();
+        // Digits come last first; numbers are short, and formatting costs more than this.
+        let mut rest = value;
+        loop {
+            out.insert(place, char::from_digit((rest % 10) as u32, 10).unwrap_or('0'));
+            rest /= 10;
+            if rest == 0 {
+                return self;
+            }
+        }
     }
 
     pub(super) fn flag(&mut self, key: &str, value: bool) -> &mut Self {
@@ -230,7 +239,7 @@ mod tests {
     fn fields_keep_their_order_and_every_string_survives() {
         let nasty = "q\" b\\ n\n r\r t\t nul\u{0} é漢👩‍👧 \u{2028}";
         let text = object(|o| {
-            o.text("z", nasty).number("a", 7).null("n").flag("f", true);
+            o.text("z", nasty).number("a", 7).number("zero", 0).number("most", u64::MAX).null("n").flag("f", true);
             o.list("l", |l| {
                 l.text("x").raw("1.5").object(|o| {
                     o.text_or_null("k", None);
@@ -240,6 +249,7 @@ mod tests {
         assert!(text.starts_with("{\"z\":"), "{text}");
         let back: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(back["z"], nasty);
+        assert_eq!((&back["zero"], &back["most"]), (&0.into(), &u64::MAX.into()));
         assert_eq!(back["l"][1], 1.5);
         assert!(back["l"][2]["k"].is_null());
     }

@@ -3,9 +3,8 @@
 //! A ring bounded by entries and by bytes; the oldest goes first. The rows of `GET /_log` are made on demand. Keys and
 //! bodies are in it: this is the log of a test double, never of the gateway.
 
-use super::{json, request::Protocol, seal};
+use super::{json, request::Request, seal};
 use crate::clock::Moment;
-use bytes::Bytes;
 use std::{
     collections::VecDeque,
     fs::File,
@@ -60,22 +59,10 @@ pub struct Usage {
 pub struct Entry {
     /// Counts up from 0; `since` of `GET /_log` compares with it.
     pub number: u64,
-    /// The connection it came on; requests with the same number shared one.
-    pub connection: u64,
-    /// The protocol of that connection.
-    pub protocol: Protocol,
+    /// What was received.
+    pub request: Arc<Request>,
     /// When its body had been read.
     pub at: Moment,
-    /// The HTTP method.
-    pub method: String,
-    /// The path, percent-decoded.
-    pub path: String,
-    /// The query, percent-decoded.
-    pub query: Vec<(String, String)>,
-    /// The headers as they were sent, in their order.
-    pub headers: Vec<(String, String)>,
-    /// The body as it was sent.
-    pub body: Bytes,
     /// Which API was asked: `openai-chat`, `openai-responses`, `anthropic`, `gemini`, `openai-emb`, `openai`.
     pub kind: Option<&'static str>,
     /// Every credential in the request, by the place where it was.
@@ -109,11 +96,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The first header of this name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
     /// The key that was accepted or refused, where exactly one was sent.
     pub fn key(&self) -> Option<&str> {
         match self.credentials.as_slice() {
@@ -126,17 +108,19 @@ impl Entry {
     fn row(&self, body: Option<&str>) -> String {
         let millis = self.ended.map(|ended| ended.since(self.at).as_millis() as u64);
         json::object(|o| {
-            o.number("n", self.number).number("connection", self.connection).text("protocol", self.protocol.name());
+            o.number("n", self.number)
+                .number("connection", self.request.connection)
+                .text("protocol", self.request.protocol.name());
             let at = self.at.unix_millis();
             o.raw("t", &format!("{}.{:03}", at / 1000, at % 1000));
-            o.text("method", &self.method).text("path", &self.path);
-            o.object("query", |q| self.query.iter().for_each(|(name, value)| _ = q.text(name, value)));
+            o.text("method", &self.request.method).text("path", &self.request.path);
+            o.object("query", |q| self.request.query.iter().for_each(|(name, value)| _ = q.text(name, value)));
             o.object("headers", |h| self.joined_headers().iter().for_each(|(name, value)| _ = h.text(name, value)));
-            o.list("header_order", |l| self.headers.iter().for_each(|(name, _)| _ = l.text(name)));
+            o.list("header_order", |l| self.request.headers.iter().for_each(|(name, _)| _ = l.text(name)));
             if let Some(body) = body {
                 o.raw("body", body);
             }
-            o.number("body_bytes", self.body.len() as u64).text_or_null("kind", self.kind);
+            o.number("body_bytes", self.request.body.len() as u64).text_or_null("kind", self.kind);
             o.object("auth", |a| self.credentials.iter().for_each(|(place, key)| _ = a.text(place, key)));
             o.list("warnings", |l| self.warnings.iter().for_each(|warning| _ = l.text(warning)));
             o.text_or_null("model", self.model.as_deref()).number("status", self.status.into());
@@ -160,8 +144,8 @@ impl Entry {
 
     /// Lower-case names, each once, values joined as a proxy would.
     fn joined_headers(&self) -> Vec<(String, String)> {
-        let mut joined: Vec<(String, String)> = Vec::with_capacity(self.headers.len());
-        for (name, value) in &self.headers {
+        let mut joined: Vec<(String, String)> = Vec::with_capacity(self.request.headers.len());
+        for (name, value) in &self.request.headers {
             let name = name.to_ascii_lowercase();
             match joined.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, all)) => *all = format!("{all}, {value}"),
@@ -173,16 +157,16 @@ impl Entry {
 
     /// The body as JSON on one line: itself where it is JSON, else its first 2,000 characters as a string, with its hash.
     fn body_text(&self) -> String {
-        let text = std::str::from_utf8(&self.body).unwrap_or_default();
+        let text = std::str::from_utf8(&self.request.body).unwrap_or_default();
         match serde_json::from_str::<&serde_json::value::RawValue>(text) {
             Ok(_) if !text.contains(['\n', '\r']) => text.to_owned(),
             Ok(raw) => {
                 serde_json::from_str::<serde_json::Value>(raw.get()).map_or("null".into(), |value| value.to_string())
             }
-            Err(_) if self.body.is_empty() => "null".to_owned(),
+            Err(_) if self.request.body.is_empty() => "null".to_owned(),
             Err(_) => {
-                let shown: String = String::from_utf8_lossy(&self.body).chars().take(2000).collect();
-                json::string(&format!("{shown} (sha256 {})", seal::sha256(&self.body, 64)))
+                let shown: String = String::from_utf8_lossy(&self.request.body).chars().take(2000).collect();
+                json::string(&format!("{shown} (sha256 {})", seal::sha256(&self.request.body, 64)))
             }
         }
     }
@@ -261,8 +245,8 @@ impl Log {
 
     /// Takes the entry in and numbers it.
     pub(super) fn open(&self, mut entry: Entry) -> (Ticket, u64) {
-        let headers: usize = entry.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let weight = 512 + entry.body.len() + headers;
+        let headers: usize = entry.request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let weight = 512 + entry.request.body.len() + headers;
         let mut ring = self.ring();
         let number = ring.next;
         ring.next += 1;
@@ -301,7 +285,7 @@ impl Log {
     pub(super) fn rows(&self, since: u64, contains: &str) -> String {
         let mut out = String::new();
         for entry in self.entries().into_iter().filter(|entry| entry.number >= since) {
-            let in_body = memchr::memmem::find(&entry.body, contains.as_bytes()).is_some();
+            let in_body = memchr::memmem::find(&entry.request.body, contains.as_bytes()).is_some();
             if in_body || entry.row(None).contains(contains) {
                 out.push_str(&entry.row(Some(&entry.body_text())));
                 out.push('\n');
@@ -324,20 +308,23 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::{clock::Clock, mock::Protocol};
+    use bytes::Bytes;
     use serde_json::Value;
 
     fn entry(body: &str) -> Entry {
         Entry {
             number: 0,
-            connection: 1,
-            protocol: Protocol::Http11,
+            request: Arc::new(Request {
+                connection: 1,
+                protocol: Protocol::Http11,
+                method: "POST".into(),
+                path: "/v1/x".into(),
+                query: Vec::new(),
+                headers: vec![("X-A".into(), "1".into()), ("x-a".into(), "2".into())],
+                body: Bytes::copy_from_slice(body.as_bytes()),
+            }),
             at: Clock::System.now(),
-            method: "POST".into(),
-            path: "/v1/x".into(),
-            query: Vec::new(),
-            headers: vec![("X-A".into(), "1".into()), ("x-a".into(), "2".into())],
-            body: Bytes::copy_from_slice(body.as_bytes()),
             kind: Some("anthropic"),
             credentials: vec![("x-api-key", "k".into())],
             model: None,

@@ -40,7 +40,7 @@ pub use answer::COMMANDS;
 pub use fault::{FAULTS, FaultInfo};
 pub use log::{Entry, Outcome, Usage};
 pub use reply::{Framing, Head, Reply, Step};
-pub use request::Protocol;
+pub use request::{Protocol, Request};
 pub use script::{Matching, Play};
 pub use server::{Mock, MockHandle};
 

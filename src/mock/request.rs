@@ -29,15 +29,21 @@ impl Protocol {
 
 /// A request, read to its end.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) connection: u64,
-    pub(super) protocol: Protocol,
-    pub(super) method: String,
-    /// Percent-decoded.
-    pub(super) path: String,
-    pub(super) query: Vec<(String, String)>,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Bytes,
+pub struct Request {
+    /// The connection it came on; requests with the same number shared one.
+    pub connection: u64,
+    /// The protocol of that connection.
+    pub protocol: Protocol,
+    /// The HTTP method.
+    pub method: String,
+    /// The path, percent-decoded.
+    pub path: String,
+    /// The query, percent-decoded.
+    pub query: Vec<(String, String)>,
+    /// The headers as they were sent, in their order.
+    pub headers: Vec<(String, String)>,
+    /// The body as it was sent.
+    pub body: Bytes,
 }
 
 impl Request {
@@ -54,8 +60,8 @@ impl Request {
         (decoded(path, false), query.map(|(name, value)| (decoded(name, true), decoded(value, true))).collect())
     }
 
-    /// The first header of this name, trimmed.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 

@@ -4,7 +4,6 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 
 const SECRET: &[u8] = b"sub2api mock signature";
 
@@ -50,12 +49,8 @@ pub(super) fn sha256(data: &[u8], digits: usize) -> String {
 }
 
 fn hex(bytes: &[u8], digits: usize) -> String {
-    let mut out = String::with_capacity(64);
-    for byte in bytes {
-        let _ = write!(out, "{byte:02x}");
-    }
-    out.truncate(digits);
-    out
+    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.take(digits).filter_map(|nibble| char::from_digit(nibble.into(), 16)).collect()
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ async fn a_connection_is_kept_and_chunked_bodies_are_read() {
     let size = stream.read(&mut buffer).await.unwrap();
     assert!(String::from_utf8_lossy(&buffer[..size]).contains("ECHO: again"));
     assert_eq!(mock.connections(), 1);
-    assert_eq!(mock.log().first().unwrap().body, body.as_bytes());
+    assert_eq!(mock.log().first().unwrap().request.body, body.as_bytes());
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn http2_is_served_on_the_same_port_with_its_own_resets() {
     let reset = http2.post("/v1/chat/completions", chat_body("gpt-fault-resethead", "x")).await.unwrap_err();
     assert!(reset.is_reset(), "{reset:?}");
     assert!(http2.post("/v1/chat/completions", chat_body("gpt-fault-close", "x")).await.is_err());
-    assert!(mock.log().iter().all(|entry| entry.protocol == Protocol::Http2));
+    assert!(mock.log().iter().all(|entry| entry.request.protocol == Protocol::Http2));
     assert_eq!((mock.log().len(), mock.connections()), (5, 1));
     http2.driver.abort();
 }
@@ -237,7 +237,7 @@ async fn large_bodies_arrive_whole_on_both_protocols() {
     let mut http2 = Http2::connect(&mock).await;
     let (reply, error) = drained(http2.post("/v1/chat/completions", body.clone()).await.unwrap()).await;
     assert!(error.is_none() && reply.len() > text.len());
-    assert!(mock.log().iter().all(|entry| entry.body == body.as_bytes()));
+    assert!(mock.log().iter().all(|entry| entry.request.body == body.as_bytes()));
     http2.driver.abort();
 }
 

@@ -65,8 +65,8 @@ impl Marks {
     }
 
     pub(super) fn check(&self) -> Checked<()> {
-        let message = format!("A maximum of 4 blocks with cache_control may be provided. Found {}.", self.0);
-        ensure!(self.0 <= 4, Refusal::bad(message));
+        let most = "A maximum of 4 blocks with cache_control may be provided.";
+        ensure!(self.0 <= 4, Refusal::bad(format!("{most} Found {}.", self.0)));
         Ok(())
     }
 }
@@ -243,14 +243,15 @@ impl Reader<'_> {
         let bound = self.thinks && message.role == Role::Assistant && message.index > self.last_words;
         let first = blocks.first().and_then(|block| block.get("type")).and_then(Value::as_str).unwrap_or("null");
         let starts = matches!(first, "thinking" | "redacted_thinking");
-        let complaint = format!(
+        if !bound || starts || calls.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::bad(format!(
             "{}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{first}`. When `thinking` is enabled, \
              a final `assistant` message must start with a thinking block (preceeding the lastmost set of `tool_use` and \
              `tool_result` blocks).",
             message.at
-        );
-        ensure!(!bound || starts || calls.is_empty(), Refusal::bad(complaint));
-        Ok(())
+        )))
     }
 
     fn block(

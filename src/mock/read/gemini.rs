@@ -128,8 +128,9 @@ fn generation(config: &Map<String, Value>, ask: &mut Ask) -> Checked<()> {
     ask.stop = stops.filter_map(Value::as_str).filter(|stop| !stop.is_empty()).map(str::to_owned).collect();
     ensure!(ask.stop.len() <= 5, Refusal::bad("The number of stop sequences must not exceed 5."));
     for (name, at, high) in [("temperature", "temperature", 2.0), ("topP", "top_p", 1.0)] {
-        let range = format!("* GenerateContentRequest.generation_config.{at}: must be in the range [0.0, {high:.1}]");
-        ensure!(is_within(config.get(name), 0.0, high), Refusal::bad(range));
+        let range =
+            || format!("* GenerateContentRequest.generation_config.{at}: must be in the range [0.0, {high:.1}]");
+        ensure!(is_within(config.get(name), 0.0, high), Refusal::bad(range()));
     }
     Ok(())
 }

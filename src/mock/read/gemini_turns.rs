@@ -59,8 +59,8 @@ pub(super) fn read(contents: &[Value], ask: &mut Ask) -> Checked<()> {
         ensure!(roles.contains(&role), Refusal::bad("Please use a valid role: user, model."));
         known(fields, &["role", "parts"], &at)?;
         let parts = repeated(fields.get("parts"));
-        let empty = format!("* GenerateContentRequest.{at}.parts: contents.parts must not be empty.\n");
-        ensure!(!parts.is_empty(), Refusal::bad(empty));
+        let empty = || format!("* GenerateContentRequest.{at}.parts: contents.parts must not be empty.\n");
+        ensure!(!parts.is_empty(), Refusal::bad(empty()));
         let signs = ask.model.starts_with("gemini-3") && last_words.is_none_or(|last| index > last);
         let content = Content { index, at, by_model: role == "model", signs, parts };
         let turn = content.turn()?;
@@ -87,11 +87,11 @@ impl Content<'_> {
 
     fn part(&self, part: &Map<String, Value>, at: &str, turn: &mut Turn) -> Checked<()> {
         let set: Vec<&str> = PART_DATA.iter().copied().filter(|name| super::given(part, name).is_some()).collect();
-        let oneof = format!(
-            "* GenerateContentRequest.{at}.data: required oneof field 'data' must have one initialized field\n"
-        );
+        let oneof = || {
+            format!("* GenerateContentRequest.{at}.data: required oneof field 'data' must have one initialized field\n")
+        };
         match set.as_slice() {
-            [] => ensure!(part.contains_key("thoughtSignature"), Refusal::bad(oneof)),
+            [] => ensure!(part.contains_key("thoughtSignature"), Refusal::bad(oneof())),
             ["text"] => {
                 let is_thought = part.get("thought") == Some(&Value::Bool(true));
                 turn.texts.extend(text(part, "text").filter(|_| !is_thought).map(str::to_owned));
@@ -100,7 +100,7 @@ impl Content<'_> {
             ["functionCall"] => self.call(part, at, turn)?,
             ["functionResponse"] => turn.results.push(response(part, at)?),
             [_] => {}
-            _ => return Err(Refusal::bad(oneof)),
+            _ => return Err(Refusal::bad(oneof())),
         }
         Ok(())
     }

@@ -155,9 +155,12 @@ pub(super) fn limit(body: &Map<String, Value>, name: &str, least: u64) -> Checke
 }
 
 /// Checks a sampling number against its range, in OpenAI's words.
-pub(super) fn sampling(ask_body: &Map<String, Value>, name: &str, low: f64, high: f64) -> Checked<()> {
-    let message = format!("Invalid '{name}': decimal out of range. Expected a value between {low} and {high}.");
-    ensure!(is_within(ask_body.get(name), low, high), invalid(message).at(name));
+pub(super) fn sampling(body: &Map<String, Value>, name: &str, low: f64, high: f64) -> Checked<()> {
+    let refuse = || {
+        let message = format!("Invalid '{name}': decimal out of range. Expected a value between {low} and {high}.");
+        invalid(message).at(name)
+    };
+    ensure!(is_within(body.get(name), low, high), refuse());
     Ok(())
 }
 

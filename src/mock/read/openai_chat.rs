@@ -156,8 +156,8 @@ fn declared(function: &Map<String, Value>, at: &str, custom: bool) -> Checked<To
 
 fn choice(body: &Map<String, Value>, ask: &mut Ask) -> Checked<()> {
     for name in ["tool_choice", "parallel_tool_calls"] {
-        let message = format!("Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified.");
-        ensure!(!ask.tools.is_empty() || given(body, name).is_none(), invalid(message).at(name));
+        let message = || format!("Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified.");
+        ensure!(!ask.tools.is_empty() || given(body, name).is_none(), invalid(message()).at(name));
     }
     ask.parallel = body.get("parallel_tool_calls") != Some(&Value::Bool(false));
     let Some(choice) = given(body, "tool_choice") else { return Ok(()) };

@@ -49,8 +49,8 @@ pub(super) fn read(items: &[Value], ask: &mut Ask, stateless: bool) -> Checked<(
             }
         }
     }
-    let unanswered = format!("No tool output found for function call {}.", pending.ids());
-    ensure!(pending.is_empty(), invalid(unanswered).at("input"));
+    let unanswered = || format!("No tool output found for function call {}.", pending.ids());
+    ensure!(pending.is_empty(), invalid(unanswered()).at("input"));
     merge(&mut ask.turns);
     Ok(())
 }
