@@ -126,7 +126,6 @@ pub(super) fn failure(dialect: Dialect) -> Refusal {
         Dialect::Gemini => Refusal::new(503, "The model is overloaded. Please try again later."),
         Dialect::Chat | Dialect::Responses => {
             Refusal::new(500, "The server had an error while processing your request. Sorry about that!")
-                .code("server_error")
         }
     }
 }
