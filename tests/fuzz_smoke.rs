@@ -129,7 +129,14 @@ fn configurations_hold_for_damaged_files() {
     ];
     // The reference with its settings switched on.
     let reference = String::from_utf8(inputs[0].clone()).unwrap();
-    inputs.push(reference.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).collect::<Vec<_>>().join("\n").into_bytes());
+    inputs.push(
+        reference
+            .lines()
+            .map(|line| line.strip_prefix('#').unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n")
+            .into_bytes(),
+    );
     match fs::read(root.join("../shared/design/acceptance.yaml")) {
         Ok(file) => inputs.push(file),
         Err(_) => println!("skipped: configurations_hold_for_damaged_files: shared traffic not present"),

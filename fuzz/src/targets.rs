@@ -140,7 +140,9 @@ fn elements(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
     let (mut elements, mut found, mut open) = (Elements::default(), Vec::new(), Vec::new());
     for piece in pieces {
         let mut rest = *piece;
-        while !elements.is_closed() && let Some(end) = elements.next(rest) {
+        while !elements.is_closed()
+            && let Some(end) = elements.next(rest)
+        {
             open.extend_from_slice(&rest[..end]);
             found.push(std::mem::take(&mut open));
             rest = &rest[end..];
@@ -167,7 +169,10 @@ fn split(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<u8>) {
 
 fn said(events: &[Vec<u8>]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut scratch = Vec::new();
-    events.iter().filter_map(|event| sse::read(event, &mut scratch).map(|e| (e.name.to_vec(), e.data.to_vec()))).collect()
+    events
+        .iter()
+        .filter_map(|event| sse::read(event, &mut scratch).map(|e| (e.name.to_vec(), e.data.to_vec())))
+        .collect()
 }
 
 fn tapped(format: WireFormat, shape: Shape, pieces: &[&[u8]], max_event_bytes: usize) -> (Tap, Vec<u8>, Vec<u8>) {
