@@ -106,6 +106,11 @@ struct Line<'a> {
     total_ms: f64,
 }
 
+/// The start of a text that others chose, as long as a line can bear.
+fn clip(text: &str) -> &str {
+    text.char_indices().nth(200).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
+}
+
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
@@ -122,15 +127,15 @@ impl<'a> Line<'a> {
             call: a.call,
             format: a.format,
             upstream_format: a.upstream_format,
-            model: a.model,
-            served_model: a.served_model,
+            model: clip(a.model),
+            served_model: clip(a.served_model),
             account: a.account,
             stream: a.stream,
             status: a.status,
             outcome: a.outcome,
             failure: a.failure,
             attempts: a.attempts,
-            finish: a.finish,
+            finish: clip(a.finish),
             input: u.input,
             cache_read: u.cache_read,
             cache_write: written.then(|| u.cache_write.unwrap_or(0) + u.cache_write_1h.unwrap_or(0)),
@@ -151,7 +156,7 @@ impl<'a> Line<'a> {
             let gap = if out.is_empty() { "" } else { " " };
             let _ = match !value.is_empty() && value.chars().all(plain) {
                 true => write!(out, "{gap}{name}={value}"),
-                false => write!(out, "{gap}{name}={:?}", value.chars().take(200).collect::<String>()),
+                false => write!(out, "{gap}{name}={value:?}"),
             };
         };
         let count = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
@@ -277,6 +282,15 @@ mod tests {
         let access = line("x status=500\nrequest=fake");
         let text = Line::new(&access).text();
         assert!(!text.contains('\n') && text.contains(r#"model="x status=500\nrequest=fake""#), "{text}");
+    }
+
+    #[test]
+    fn a_name_of_any_length_makes_a_line_of_bounded_length() {
+        for long in ["m".repeat(1 << 20), "\u{e9}".repeat(1 << 20), "\n".repeat(1 << 20)] {
+            let access = Access { finish: &long, ..line(&long) };
+            let line = Line::new(&access);
+            assert!(line.text().len() < 2_000 && serde_json::to_string(&line).unwrap().len() < 2_000);
+        }
     }
 
     #[test]

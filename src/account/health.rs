@@ -79,7 +79,8 @@ pub struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(model) = &self.model {
-            write!(f, "model {model} ")?;
+            // Clients choose the names of models behind a pattern: none may begin a line of its own.
+            write!(f, "model {} ", model.escape_debug())?;
         }
         f.write_str(self.state.name())?;
         match self.wait {
@@ -382,6 +383,8 @@ mod tests {
         let sign = Sign { model_only: true, model: "big", ..bench.sign(Overload) };
         let change = bench.health.fail(&sign, &COOLDOWN, bench.clock.now()).unwrap();
         assert_eq!(change.to_string(), "model big cooling for 1.0s");
+        let forged = Change { model: Some("x\r\n\u{1b}[2J y".to_owned()), ..change };
+        assert_eq!(forged.to_string(), r"model x\r\n\u{1b}[2J y cooling for 1.0s");
         assert_eq!(bench.state(), State::Ready);
         assert_eq!(bench.standing("small"), Standing::Open);
         assert_eq!(bench.away_for("big"), secs(1));

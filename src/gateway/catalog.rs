@@ -15,34 +15,38 @@ use pingora::{
     Error, ErrorType, Result, connectors::http::Connector, http::RequestHeader, protocols::http::client::HttpSession,
 };
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
+    collections::{BTreeSet, HashMap, HashSet},
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 const KEPT_FOR: Duration = Duration::from_secs(300);
 const FAILURE_KEPT_FOR: Duration = Duration::from_secs(30);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(4);
 const MOST_BYTES: usize = 8 << 20;
 const MOST_LISTS: usize = 1024;
+/// Lists fetched at the same time; those of further upstreams come with the next request.
+const MOST_AT_ONCE: usize = 64;
 
 type List = Arc<[String]>;
-/// A provider's name and base URL.
+/// A provider and its base URL.
 type Place = (&'static str, String);
 
 /// The lists fetched so far, by provider and base URL.
 #[derive(Default)]
 pub(super) struct Catalog {
     lists: Mutex<HashMap<Place, (Instant, List)>>,
+    /// Held by the request that fetches.
+    fetching: tokio::sync::Mutex<()>,
 }
 
 impl Catalog {
     /// Every model of this configuration, sorted.
     pub(super) async fn models(&self, shared: &Shared, snapshot: &Snapshot) -> Vec<String> {
+        self.refresh(shared, snapshot).await;
         let mut names: BTreeSet<String> = snapshot.config.models.iter().map(|alias| alias.name.clone()).collect();
         for account in snapshot.pool.accounts() {
             names.extend(account.settings.models.iter().filter_map(|rule| match rule {
@@ -50,7 +54,7 @@ impl Catalog {
                 ModelRule::Prefix(_) => None,
             }));
             if takes_patterns(account) {
-                let listed = self.list(shared, account).await;
+                let listed = self.lock().get(&place(account)).map(|(_, list)| list.clone()).unwrap_or_default();
                 let known = listed.iter().filter(|name| Config::upstream_name(&account.settings, name).is_some());
                 names.extend(known.cloned());
             }
@@ -58,36 +62,72 @@ impl Catalog {
         names.into_iter().collect()
     }
 
-    async fn list(&self, shared: &Shared, account: &Account) -> List {
-        let settings = &account.settings;
-        let place =
-            (settings.provider.name(), format!("{}{}", settings.base_url.authority(), settings.base_url.prefix));
-        let mut lists = self.lists.lock().await;
-        if let Some((until, list)) = lists.get(&place)
-            && Instant::now() < *until
-        {
-            return list.clone();
+    /// Fetches the lists that are missing or too old, all at once: the slowest upstream decides how long that takes.
+    async fn refresh(&self, shared: &Shared, snapshot: &Snapshot) {
+        if self.missing(snapshot).is_empty() {
+            return;
         }
+        // While another request fetches, its lists are waited for, but not for ever.
+        let Ok(_alone) = timeout(FETCH_TIMEOUT, self.fetching.lock()).await else { return };
+        let missing = self.missing(snapshot);
+        together(missing.into_iter().map(|account| self.fetch_one(shared, account)).collect()).await;
+    }
+
+    /// One account for each list that is missing or too old.
+    fn missing<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a Arc<Account>> {
+        let (lists, now) = (self.lock(), Instant::now());
+        let mut places = HashSet::new();
+        let mut missing: Vec<_> = snapshot.pool.accounts().iter().filter(|account| takes_patterns(account)).collect();
+        missing.retain(|account| {
+            let place = place(account);
+            lists.get(&place).is_none_or(|(until, _)| now >= *until) && places.insert(place)
+        });
+        missing.truncate(MOST_AT_ONCE);
+        missing
+    }
+
+    async fn fetch_one(&self, shared: &Shared, account: &Account) {
+        let name = &account.settings.name;
         let fetched = match timeout(FETCH_TIMEOUT, fetch(shared, account)).await {
             Ok(Ok(names)) => Some(names),
             Ok(Err(error)) => {
-                log::info!("account {}: no model list: {}", settings.name, error.etype().as_str());
+                log::info!("account {name}: no model list: {}", error.etype().as_str());
                 None
             }
             Err(_) => {
-                log::info!("account {}: no model list within {FETCH_TIMEOUT:?}", settings.name);
+                log::info!("account {name}: no model list within {FETCH_TIMEOUT:?}");
                 None
             }
         };
         let kept_for = if fetched.is_some() { KEPT_FOR } else { FAILURE_KEPT_FOR };
+        let place = place(account);
+        let mut lists = self.lock();
         let old = lists.get(&place).map(|(_, list)| list.clone());
         let list = fetched.map(Into::into).or(old).unwrap_or_default();
         if lists.len() >= MOST_LISTS {
             lists.clear();
         }
-        lists.insert(place, (Instant::now() + kept_for, list.clone()));
-        list
+        lists.insert(place, (Instant::now() + kept_for, list));
     }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, (Instant, List)>> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn place(account: &Account) -> Place {
+    let settings = &account.settings;
+    (settings.provider.name(), format!("{}{}", settings.base_url.authority(), settings.base_url.prefix))
+}
+
+/// Runs futures side by side until all have ended.
+async fn together<F: Future<Output = ()>>(futures: Vec<F>) {
+    let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    poll_fn(|context| {
+        running.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 fn takes_patterns(account: &Account) -> bool {

@@ -69,7 +69,8 @@ fn caller_key(headers: &HeaderMap, query: Option<&str>, format: WireFormat) -> O
 
 /// The query without the caller's key.
 pub(super) fn forwarded_query(query: Option<&str>) -> Option<String> {
-    let kept: Vec<&str> = query?.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("key=")).collect();
+    let is_kept = |pair: &&str| !pair.is_empty() && !crate::provider::is_named(pair, "key");
+    let kept: Vec<&str> = query?.split('&').filter(is_kept).collect();
     (!kept.is_empty()).then(|| kept.join("&"))
 }
 
@@ -165,6 +166,7 @@ mod tests {
     fn the_key_in_the_query_goes_no_further() {
         assert_eq!(forwarded_query(Some("alt=sse&key=secret&x=1")).as_deref(), Some("alt=sse&x=1"));
         assert_eq!(forwarded_query(Some("key=secret")), None);
+        assert_eq!(forwarded_query(Some("k%65y=secret&KEY=secret")), None);
     }
 
     #[test]

@@ -189,6 +189,8 @@ pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Ex
                 "the request's headers contradict each other, or its `Connection` header names what it must not";
             exchange.rejection = Some(Rejection::new(Reason::Malformed, message));
         }
+        // Pingora ends the connection of an exchange that failed: the client is told, so that it sends nothing more on it.
+        session.set_keepalive(None);
         let answered = match last_word(exchange) {
             Ok(answer) => local::give(session, exchange, &answer).await,
             Err(rejection) => local::refuse(session, exchange, &rejection).await,

@@ -182,10 +182,35 @@ pub(super) fn encode_segment(name: &str) -> Option<String> {
     Some(out)
 }
 
+/// Whether a `name=value` of a query has this name, in whatever spelling: `%6Bey`, `KEY` and Google's `$key` are `key`.
+pub(super) fn is_named(pair: &str, name: &str) -> bool {
+    let mut rest = pair.split('=').next().unwrap_or_default().bytes();
+    let mut wanted = name.bytes();
+    let mut is_first = true;
+    loop {
+        let byte = match rest.next() {
+            Some(b'%') => {
+                let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+                let Some((high, low)) = digit().zip(digit()) else { return false };
+                Some((high * 16 + low) as u8)
+            }
+            Some(b'+') => Some(b' '),
+            other => other,
+        };
+        if std::mem::take(&mut is_first) && byte == Some(b'$') {
+            continue;
+        }
+        match (byte, wanted.next()) {
+            (Some(byte), Some(wanted)) if byte.eq_ignore_ascii_case(&wanted) => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+    }
+}
+
 /// A path with its query: the provider's fixed one first, then the caller's, without parameters named in `dropped`.
 pub(super) fn with_query(path: String, fixed: &str, caller: Option<&str>, dropped: &[&str]) -> String {
-    let named = |pair: &str, name: &str| pair.split('=').next().is_some_and(|key| key.eq_ignore_ascii_case(name));
-    let caller = caller.unwrap_or("").split('&').filter(|pair| !dropped.iter().any(|name| named(pair, name)));
+    let caller = caller.unwrap_or("").split('&').filter(|pair| !dropped.iter().any(|name| is_named(pair, name)));
     let mut out = path;
     let mut mark = '?';
     for pair in fixed.split('&').chain(caller).filter(|pair| !pair.is_empty()) {
@@ -199,6 +224,16 @@ pub(super) fn with_query(path: String, fixed: &str, caller: Option<&str>, droppe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_is_known_in_every_spelling_and_no_other_is_taken_for_it() {
+        for pair in ["key=x", "key", "KEY=x", "k%65y=x", "%6B%65%79", "$key=x", "%24key=x"] {
+            assert!(is_named(pair, "key"), "{pair}");
+        }
+        for pair in ["", "=", "ke", "keys=x", "k%6=x", "k%zzy", "x=key", "$$key", "key%00", "key%zz", "%6b%65%79%"] {
+            assert!(!is_named(pair, "key"), "{pair}");
+        }
+    }
 
     fn parsed(text: &str) -> (bool, String, u16, String, String) {
         let url = parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));

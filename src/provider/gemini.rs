@@ -9,6 +9,10 @@ use http::HeaderName;
 
 const DEFAULT_VERSION: &str = "v1beta";
 
+/// Query parameters of all Google APIs that stay behind: the answer's layout was decided with the endpoint, and would
+/// change under its reader; the credentials are the account's.
+const KEPT_BACK: [&str; 5] = ["alt", "callback", "key", "access_token", "oauth_token"];
+
 /// Gemini.
 #[derive(Debug)]
 pub(super) struct Gemini;
@@ -73,8 +77,7 @@ impl Provider for Gemini {
         };
         let version = call.version.filter(|v| base_url::is_version(v)).unwrap_or(DEFAULT_VERSION);
         let path = format!("{}/{version}/{}:{method}", base.prefix, resource(call.model)?);
-        // The stream's layout was decided with the endpoint; a query that says otherwise would change it under the reader.
-        Some(base_url::with_query(path, if is_sse { "alt=sse" } else { "" }, call.query, &["alt"]))
+        Some(base_url::with_query(path, if is_sse { "alt=sse" } else { "" }, call.query, &KEPT_BACK))
     }
 
     fn models_path(&self, base: &BaseUrl) -> String {

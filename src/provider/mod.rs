@@ -121,6 +121,11 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &compatible::LMSTUDIO,
 ];
 
+/// Whether a `name=value` of a query has this name, in whatever spelling.
+pub(crate) fn is_named(pair: &str, name: &str) -> bool {
+    base_url::is_named(pair, name)
+}
+
 /// The provider with this name or alias.
 pub fn find(name: &str) -> Option<&'static dyn Provider> {
     PROVIDERS.iter().copied().find(|p| p.name() == name || p.aliases().contains(&name))

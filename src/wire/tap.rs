@@ -159,12 +159,15 @@ impl Events {
         let mut ended = false;
         // How much of the chunk has been copied behind the held start, to read the event that straddles.
         let mut joined = 0;
+        let mut over = self.is_over();
         while let Some(length) = self.next_end(chunk.get(whole..).unwrap_or_default()) {
             if self.closes_too_early(reading.seen) {
                 break;
             }
             let piece = chunk.get(whole..whole + length).unwrap_or_default();
-            if let Some(mut long) = self.long.take() {
+            if over {
+                // Whatever follows a closed array comes in pieces that mean nothing.
+            } else if let Some(mut long) = self.long.take() {
                 long.keep(piece);
                 self.read_long(&long, reading);
             } else if !ended && !self.held.is_empty() {
@@ -178,6 +181,7 @@ impl Events {
             }
             whole += length;
             ended = true;
+            over = self.is_over();
         }
         if self.long.is_none() && self.held_after(ended) + chunk.len() - whole > max_event_bytes {
             self.begin_long(&chunk, whole, ended);
@@ -203,7 +207,15 @@ impl Events {
     /// Whether the array was closed before the answer came to its end. Its bracket is held back: behind it no error could
     /// be told, and what stands before it would be taken for the whole answer.
     fn closes_too_early(&self, seen: &Seen) -> bool {
-        matches!(&self.framing, Framing::Array(elements) if elements.is_closed()) && !seen.terminal
+        self.is_over() && !seen.terminal
+    }
+
+    /// Whether nothing can follow.
+    fn is_over(&self) -> bool {
+        match &self.framing {
+            Framing::Sse(_) => false,
+            Framing::Array(elements) => elements.is_closed(),
+        }
     }
 
     /// How many held bytes belong to the event that is open now.
@@ -272,12 +284,8 @@ impl Events {
     }
 
     fn at_boundary(&self) -> bool {
-        let open = match &self.framing {
-            Framing::Sse(_) => true,
-            // A closing bracket that is held back has closed nothing yet.
-            Framing::Array(elements) => !elements.is_closed() || !self.held.is_empty(),
-        };
-        open && self.long.is_none() && !self.cut
+        // A closing bracket that is held back has closed nothing yet.
+        (!self.is_over() || !self.held.is_empty()) && self.long.is_none() && !self.cut
     }
 }
 

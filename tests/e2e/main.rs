@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod abuse;
 mod anthropic;
 mod bodies;
 mod client;

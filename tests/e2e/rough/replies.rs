@@ -149,7 +149,7 @@ fn fault(seed: &Seed, reply: &Reply) -> Option<String> {
     let is_array = seed.path.contains(":streamGenerateContent") && !seed.path.contains("alt=sse");
     let shape = match kind {
         "text/event-stream" => Shape::Sse,
-        _ if is_array => Shape::JsonArray,
+        "application/json" | "" if is_array => Shape::JsonArray,
         _ => Shape::Json,
     };
     let mut tap = Tap::new(format, shape, 1 << 20);
