@@ -1,5 +1,6 @@
 //! The fuzz targets, with seeds and a few thousand damaged ones. The fuzzers themselves: `scripts/fuzz.sh`.
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
