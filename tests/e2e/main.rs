@@ -19,6 +19,7 @@ mod dice;
 mod expected;
 mod failover;
 mod faults;
+mod flow;
 mod formats;
 mod gateway;
 mod limits;
