@@ -29,6 +29,7 @@ mod recording;
 mod rough;
 #[path = "../support/seeds.rs"]
 mod seeds;
+mod pauses;
 mod storm;
 mod streams;
 #[path = "../wire/traffic.rs"]
