@@ -24,12 +24,13 @@ mod formats;
 mod gateway;
 mod limits;
 mod log;
+mod panics;
+mod pauses;
 mod recorded;
 mod recording;
 mod rough;
 #[path = "../support/seeds.rs"]
 mod seeds;
-mod pauses;
 mod storm;
 mod streams;
 #[path = "../wire/traffic.rs"]
