@@ -1,11 +1,12 @@
 //! A small HTTP client that shows what is on the wire: HTTP/1.1 by hand, HTTP/2 by prior knowledge.
 
+use crate::client_h2;
+pub(crate) use crate::client_h2::H2;
 use bytes::Bytes;
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    task::JoinHandle,
     time::timeout,
 };
 
@@ -232,87 +233,5 @@ pub(crate) async fn h1(address: SocketAddr, ask: &Ask) -> io::Result<Reply> {
 
 /// Sends one request over HTTP/2 by prior knowledge on a connection of its own.
 pub(crate) async fn h2(address: SocketAddr, ask: &Ask) -> io::Result<Reply> {
-    timeout(PATIENCE, h2_exchange(address, ask)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-}
-
-async fn h2_exchange(address: SocketAddr, ask: &Ask) -> io::Result<Reply> {
-    let stream = TcpStream::connect(address).await?;
-    H2::over(stream).await?.ask(ask).await
-}
-
-/// An HTTP/2 connection for any number of requests.
-pub(crate) struct H2 {
-    sender: ::h2::client::SendRequest<Bytes>,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for H2 {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-impl H2 {
-    pub(crate) async fn open(address: SocketAddr) -> io::Result<H2> {
-        H2::over(TcpStream::connect(address).await?).await
-    }
-
-    /// Speaks HTTP/2 over a connection that has been made.
-    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<H2> {
-        let (sender, connection) = ::h2::client::handshake(stream).await.map_err(io::Error::other)?;
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(H2 { sender, driver })
-    }
-
-    /// Sends one request and reads its reply.
-    pub(crate) async fn ask(&self, ask: &Ask) -> io::Result<Reply> {
-        let started = tokio::time::Instant::now();
-        let mut sender = self.sender.clone().ready().await.map_err(io::Error::other)?;
-        let mut request = http::Request::builder().method(ask.method).uri(format!("http://gateway.test{}", ask.path));
-        for (name, value) in &ask.headers {
-            request = request.header(name, value);
-        }
-        if ask.chunked.is_none() && ask.method == "POST" {
-            request = request.header("content-length", ask.body.len());
-        }
-        let request = request.body(()).map_err(io::Error::other)?;
-        let (response, mut upload) = sender.send_request(request, ask.body.is_empty()).map_err(io::Error::other)?;
-        let body = ask.body.clone();
-        let sending = async move {
-            let mut rest = body;
-            while !rest.is_empty() {
-                upload.reserve_capacity(rest.len().min(65536));
-                match std::future::poll_fn(|cx| upload.poll_capacity(cx)).await {
-                    Some(Ok(room)) => {
-                        let piece = rest.split_to(room.min(rest.len()));
-                        if upload.send_data(piece, rest.is_empty()).is_err() {
-                            return;
-                        }
-                    }
-                    Some(Err(_)) | None => return,
-                }
-            }
-        };
-        let (response, ()) = tokio::join!(response, sending);
-        let response = response.map_err(io::Error::other)?;
-        let mut reply = Reply { status: response.status().as_u16(), ..Reply::default() };
-        for (name, value) in response.headers() {
-            reply.headers.push((name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-        }
-        let mut body = response.into_body();
-        reply.complete = loop {
-            match body.data().await {
-                Some(Ok(piece)) => {
-                    if reply.body.is_empty() {
-                        reply.first_byte = started.elapsed();
-                    }
-                    let _ = body.flow_control().release_capacity(piece.len());
-                    reply.body.extend_from_slice(&piece);
-                }
-                Some(Err(_)) => break false,
-                None => break true,
-            }
-        };
-        Ok(reply)
-    }
+    timeout(PATIENCE, client_h2::exchange(address, ask)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

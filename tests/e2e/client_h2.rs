@@ -7,12 +7,17 @@ use ::h2::{
 };
 use bytes::Bytes;
 use std::{io, net::SocketAddr};
-use tokio::{net::TcpStream, task::JoinHandle, time::Instant};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+    time::Instant,
+};
 
 /// A connection by prior knowledge; ends when it is dropped.
 pub(crate) struct H2 {
     sender: SendRequest<Bytes>,
-    driver: JoinHandle<Result<(), ::h2::Error>>,
+    driver: JoinHandle<()>,
 }
 
 impl Drop for H2 {
@@ -37,9 +42,18 @@ pub(crate) struct Arriving {
 
 impl H2 {
     pub(crate) async fn open(address: SocketAddr) -> io::Result<H2> {
-        let stream = TcpStream::connect(address).await?;
+        H2::over(TcpStream::connect(address).await?).await
+    }
+
+    /// Speaks HTTP/2 over a connection that has been made.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<H2> {
         let (sender, connection) = handshake(stream).await.map_err(io::Error::other)?;
-        Ok(H2 { sender, driver: tokio::spawn(connection) })
+        Ok(H2 { sender, driver: tokio::spawn(async move { drop(connection.await) }) })
+    }
+
+    /// Sends one request and reads its reply.
+    pub(crate) async fn ask(&self, ask: &Ask) -> io::Result<Reply> {
+        Ok(self.send(ask).await?.arrives().await?.finish().await)
     }
 
     /// Sends the header, and the body if it is small.
@@ -121,6 +135,5 @@ impl Arriving {
 
 /// Sends one request on a connection of its own and reads the reply.
 pub(crate) async fn exchange(address: SocketAddr, ask: &Ask) -> io::Result<Reply> {
-    let connection = H2::open(address).await?;
-    Ok(connection.send(ask).await?.arrives().await?.finish().await)
+    H2::open(address).await?.ask(ask).await
 }

@@ -75,13 +75,6 @@ impl Gateway {
         self.running.as_ref().unwrap().live()
     }
 
-    /// The requests in flight at this account.
-    pub(crate) fn in_flight(&self, account: &str) -> u32 {
-        let snapshot = self.live().snapshot();
-        let found = snapshot.pool.accounts().iter().find(|a| a.settings.name == account);
-        found.unwrap_or_else(|| panic!("no account {account}")).live.in_flight.count()
-    }
-
     /// All that has not been given back, a moment after the last client got its answer.
     pub(crate) async fn left_over(&self) -> Vec<String> {
         let patience = tokio::time::Instant::now() + Duration::from_secs(2);

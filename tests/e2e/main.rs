@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     missing_docs,
     reason = "tests"
 )]
@@ -20,12 +21,15 @@ mod dice;
 mod expected;
 mod failover;
 mod faults;
+mod flow;
 mod formats;
 mod gateway;
 mod headers;
 mod limits;
 mod log;
+mod panics;
 mod paths;
+mod pauses;
 mod recorded;
 mod recording;
 mod rough;
@@ -34,6 +38,7 @@ mod seeds;
 mod storm;
 mod streams;
 #[path = "../wire/traffic.rs"]
+#[allow(dead_code, reason = "shared with the wire tests")]
 mod traffic;
 mod upstream;
 mod upstream_h2;

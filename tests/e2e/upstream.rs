@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -22,6 +25,8 @@ pub(crate) enum Act {
     Reset,
     /// Ends the connection.
     Close,
+    /// Sends this over and over until the connection breaks, and counts the bytes that were taken.
+    Flood(Bytes, Arc<AtomicU64>),
 }
 
 /// A request as it arrived.
@@ -128,6 +133,10 @@ async fn serve(mut stream: TcpStream, connection: usize, log: Arc<Mutex<Vec<Seen
             let alive = match act {
                 Act::Send(bytes) => stream.write_all(&bytes).await.is_ok(),
                 Act::Sleep(time) => !left_within(&mut stream, time).await,
+                Act::Flood(bytes, taken) => {
+                    flood(&mut stream, &bytes, &taken).await;
+                    false
+                }
                 Act::Reset => {
                     let _ = stream.set_zero_linger();
                     note(&log, at, |seen| seen.ended = Some(Instant::now()));
@@ -154,6 +163,21 @@ async fn serve(mut stream: TcpStream, connection: usize, log: Arc<Mutex<Vec<Seen
 fn note(log: &Mutex<Vec<Seen>>, at: usize, what: impl FnOnce(&mut Seen)) {
     if let Some(seen) = log.lock().unwrap().get_mut(at) {
         what(seen);
+    }
+}
+
+async fn flood(stream: &mut TcpStream, bytes: &[u8], taken: &AtomicU64) {
+    loop {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match stream.write(rest).await {
+                Ok(sent) if sent > 0 => {
+                    taken.fetch_add(sent as u64, Ordering::Relaxed);
+                    rest = &rest[sent..];
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 }
 

@@ -76,8 +76,7 @@ impl Run {
         while let Some(done) = workers.join_next().await {
             done.unwrap();
         }
-        let found = findings.lock().unwrap().clone();
-        found
+        findings.lock().unwrap().clone()
     }
 
     /// Holds the end of the run against what it must be.
