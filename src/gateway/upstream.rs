@@ -23,6 +23,9 @@ const KEPT_IDLE: Duration = Duration::from_secs(60);
 /// How far an HTTP/2 upstream may send ahead of a slow client, in bytes. All of it can lie in memory, for every stream;
 /// it still allows 10 MB/s at a distance of 100 ms.
 const SENT_AHEAD: u32 = 1 << 20;
+/// The same for a connection, which here never has more than one stream. Not what bounds the memory: the HTTP/2 library
+/// breaks a connection whose small frames cost more than half of it, so it has to allow `SENT_AHEAD` in frames of one byte.
+const SENT_AHEAD_ON_CONNECTION: u32 = 1 << 30;
 
 /// The peer of an account.
 pub(super) async fn peer(shared: &Shared, settings: &AccountSettings) -> Result<Box<HttpPeer>> {
@@ -41,7 +44,7 @@ pub(super) async fn peer(shared: &Shared, settings: &AccountSettings) -> Result<
         // Silence is measured by the adapter, which can tell the wait for content from a pause within it.
         options.read_timeout = None;
         options.h2_stream_window_size = Some(SENT_AHEAD);
-        options.h2_connection_window_size = Some(SENT_AHEAD);
+        options.h2_connection_window_size = Some(SENT_AHEAD_ON_CONNECTION);
         options.alpn = match settings.http2 {
             Http2::Auto if base.tls => ALPN::H2H1,
             Http2::Auto | Http2::Never => ALPN::H1,

@@ -69,7 +69,13 @@ impl H2 {
         let request = request.body(()).map_err(io::Error::other)?;
         let (response, mut upload) = sender.send_request(request, ask.body.is_empty()).map_err(io::Error::other)?;
         let mut rest = ask.body.clone();
-        if !rest.is_empty() && rest.len() < 16_384 {
+        if let Some(size) = ask.chunked.filter(|size| *size < 256) {
+            // Tiny frames, all at once.
+            while !rest.is_empty() {
+                let piece = rest.split_to(size.min(rest.len()));
+                upload.send_data(piece, rest.is_empty()).map_err(io::Error::other)?;
+            }
+        } else if !rest.is_empty() && rest.len() < 16_384 {
             upload.send_data(std::mem::take(&mut rest), true).map_err(io::Error::other)?;
         }
         Ok(Sent { response, upload, rest })

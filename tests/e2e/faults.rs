@@ -177,11 +177,12 @@ fn every_fault_has_a_row() {
     assert!(ROWS.iter().all(|row| !row.because.is_empty()) && rows.len() == FAULTS.len());
 }
 
-/// The protocol of a client.
+/// The protocols on both sides of the gateway: the client's, then the provider's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
-    H1,
-    H2,
+    H1toH1,
+    H2toH1,
+    H1toH2,
 }
 
 /// One request of the table.
@@ -194,14 +195,17 @@ struct Case {
 }
 
 impl Case {
-    /// All over HTTP/1.1, and each fault in one format over HTTP/2 as well, so that each format sees a quarter.
+    /// All over HTTP/1.1. Over HTTP/2 on either side each fault in one format, so that each format sees a quarter.
     fn all() -> Vec<Case> {
         let mut cases = Vec::new();
         for (at, row) in ROWS.iter().enumerate() {
             for (format, mode) in WAYS {
-                cases.push(Case { row, format, mode, version: Version::H1 });
+                cases.push(Case { row, format, mode, version: Version::H1toH1 });
                 if at % 4 == format as usize {
-                    cases.push(Case { row, format, mode, version: Version::H2 });
+                    cases.push(Case { row, format, mode, version: Version::H2toH1 });
+                }
+                if (at + 2) % 4 == format as usize {
+                    cases.push(Case { row, format, mode, version: Version::H1toH2 });
                 }
             }
         }
@@ -223,8 +227,8 @@ impl Case {
 
     async fn reply(&self, gateway: &Gateway) -> Result<Reply, String> {
         let answered = match self.version {
-            Version::H1 => client::h1(gateway.address, &self.ask()).await,
-            Version::H2 => client::h2(gateway.address, &self.ask()).await,
+            Version::H1toH1 | Version::H1toH2 => client::h1(gateway.address, &self.ask()).await,
+            Version::H2toH1 => client::h2(gateway.address, &self.ask()).await,
         };
         answered.map_err(|error| format!("no reply: {error}"))
     }
@@ -264,7 +268,7 @@ fn accounts(cases: &[Case], mock: &MockHandle, spare: bool) -> Vec<String> {
     for case in cases {
         let (name, format) = (case.name(), case.format);
         let model = case.upstream_model();
-        let more = format!("priority: 1, models: [{{ name: {name}, upstream: {model} }}]{}", timeouts(case));
+        let more = format!("priority: 1, models: [{{ name: {name}, upstream: {model} }}]{}", more(case));
         accounts.push(account(&name, format.provider(), &format.base(&mock.base_url()), &more));
         let names = spares.entry(format.provider()).or_default();
         let _ = write!(names, "{{ name: {name}, upstream: {} }}, ", format.vendor());
@@ -279,11 +283,10 @@ fn accounts(cases: &[Case], mock: &MockHandle, spare: bool) -> Vec<String> {
 }
 
 /// Short waits for those who are silent, and for nobody else, so that a busy machine is not taken for silence.
-fn timeouts(case: &Case) -> &'static str {
-    if NEVER_END.contains(&case.row.fault) {
-        return ", timeouts: { first_byte: 1s, idle: 600ms }";
-    }
-    ""
+fn more(case: &Case) -> String {
+    let timeouts = if NEVER_END.contains(&case.row.fault) { ", timeouts: { first_byte: 1s, idle: 600ms }" } else { "" };
+    let http2 = if case.version == Version::H1toH2 { ", http2: always" } else { "" };
+    format!("{timeouts}{http2}")
 }
 
 /// Runs all cases on one gateway, some at a time, and gives back what was wrong.
@@ -381,7 +384,9 @@ fn same(reply: &Reply, original: &Reply, status: u16) -> Result<(), String> {
     if reply.body == original.body || plain(&reply.body) == plain(&original.body) {
         return Ok(());
     }
-    Err(format!("other bytes: {}\ninstead of {}", shown(&reply.body), shown(&original.body)))
+    let at = reply.body.iter().zip(&original.body).take_while(|(a, b)| a == b).count();
+    let (came, sent) = (shown(&reply.body[at..]), shown(&original.body[at..]));
+    Err(format!("other bytes from byte {at} on: {came:?}\ninstead of {sent:?}"))
 }
 
 fn shown(body: &[u8]) -> String {
