@@ -124,8 +124,10 @@ fn assemble(live: &Arc<Live>, options: &Options) -> Result<Server, StartError> {
     server.bootstrap();
     let mut proxy = HttpProxy::new(Gateway::new(Shared::new(live.clone())), server.configuration.clone());
     proxy.handle_init_modules();
+    let bounds = config.bounds;
     let mut http = HttpServerOptions::default();
     http.h2c = true;
+    http.h2_idle_timeout = Some(bounds.client_idle);
     proxy.server_options = Some(http);
     let mut h2 = H2Options::new();
     h2.max_concurrent_streams(config.bounds.streams_per_connection)
@@ -134,7 +136,10 @@ fn assemble(live: &Arc<Live>, options: &Options) -> Result<Server, StartError> {
         .initial_connection_window_size(4 * UPLOAD_WINDOW)
         .data_frame_budget(SMALL_FRAMES);
     proxy.h2_options = Some(h2);
-    let mut service = Service::new("gateway".to_owned(), Bounded::new(proxy, config.bounds.connections));
+    let mut service = Service::new(
+        "gateway".to_owned(),
+        Bounded::new(proxy, bounds.connections, bounds.client_read, bounds.client_idle),
+    );
     for address in &config.listen {
         match &config.tls {
             None => service.add_tcp(&address.to_string()),

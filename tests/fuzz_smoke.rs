@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     missing_docs,
     reason = "tests"
 )]
@@ -21,7 +22,7 @@ use dice::Dice;
 use seeds::Seed;
 use std::{fs, panic, path::Path};
 use sub2api::wire::{Endpoint, WireFormat, tap::Shape};
-use targets::{CONTENT_TYPES, ENDPOINTS, LAYOUTS};
+use targets::{CONTENT_TYPES, ENDPOINTS, FORMATS, LAYOUTS};
 
 /// Damaged inputs for each target.
 const CASES: u64 = 2_000;
@@ -117,6 +118,52 @@ fn taps_hold_for_damaged_replies() {
     let inputs: Vec<Vec<u8>> =
         seeds.iter().map(|seed| [&[layout(seed) as u8, 90, 33, 2, 190], &seed.reply[..]].concat()).collect();
     smoke("reply", &inputs, targets::reply);
+}
+
+fn number(format: WireFormat) -> usize {
+    FORMATS.iter().position(|known| *known == format).unwrap()
+}
+
+/// The seeds of calls that can be translated, with their formats.
+fn translatable(seeds: &[Seed]) -> impl Iterator<Item = (usize, &Seed)> {
+    seeds.iter().filter_map(|seed| match &ENDPOINTS[endpoint(&seed.path)] {
+        call @ (Endpoint::ChatCompletions
+        | Endpoint::Responses
+        | Endpoint::Messages
+        | Endpoint::GenerateContent
+        | Endpoint::StreamGenerateContent { .. }) => Some((number(call.format()), seed)),
+        _ => None,
+    })
+}
+
+#[test]
+fn translations_hold_for_damaged_requests() {
+    let seeds = seeds::load();
+    note_if_skipped("translations_hold_for_damaged_requests", &seeds);
+    let inputs: Vec<Vec<u8>> = translatable(&seeds)
+        .enumerate()
+        .map(|(at, (from, seed))| [&[(from + 4 * (at % 4)) as u8, at as u8], &seed.request[..]].concat())
+        .collect();
+    smoke("request", &inputs, targets::request);
+}
+
+#[test]
+fn translations_hold_for_damaged_replies() {
+    let seeds = seeds::load();
+    note_if_skipped("translations_hold_for_damaged_replies", &seeds);
+    let inputs: Vec<Vec<u8>> = translatable(&seeds)
+        .enumerate()
+        .map(|(at, (from, seed))| {
+            let shape = match LAYOUTS[layout(seed)].1 {
+                Shape::Sse => 0,
+                Shape::JsonArray => 1,
+                Shape::Json | Shape::Opaque => 2,
+            };
+            let out = [0, 2, 1][at % 3];
+            [&[(from + 4 * (at % 4)) as u8, shape + 16 * out, 33, 2, 190], &seed.reply[..]].concat()
+        })
+        .collect();
+    smoke("translate", &inputs, targets::translate);
 }
 
 #[test]

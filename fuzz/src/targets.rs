@@ -18,6 +18,7 @@ use sub2api::{
         envelope::{scan, splice},
         sse::{self, Boundaries},
         tap::{Seen, Shape, Tap},
+        translate::{Context, Options, ReplyTranslator, translate_request},
         upstream_error,
     },
 };
@@ -247,6 +248,81 @@ fn farewell(format: WireFormat, tap: Tap, mut out: Vec<u8>) {
     reader.feed(out.into());
     reader.finish();
     assert!(reader.seen.terminal && reader.seen.error.is_some(), "the farewell is not understood");
+}
+
+/// The formats, by number.
+pub(crate) const FORMATS: [WireFormat; 4] =
+    [WireFormat::OpenaiChat, WireFormat::OpenaiResponses, WireFormat::Anthropic, WireFormat::Gemini];
+
+/// Two formats, told by a byte.
+fn pair(byte: u8) -> (WireFormat, WireFormat) {
+    (FORMATS[usize::from(byte) % 4], FORMATS[usize::from(byte / 4) % 4])
+}
+
+fn call_of(format: WireFormat) -> Endpoint {
+    match format {
+        WireFormat::OpenaiChat => Endpoint::ChatCompletions,
+        WireFormat::OpenaiResponses => Endpoint::Responses,
+        WireFormat::Anthropic => Endpoint::Messages,
+        WireFormat::Gemini => Endpoint::GenerateContent,
+    }
+}
+
+/// A request to translate: both formats, switches, then the body.
+pub(crate) fn request(input: &[u8]) {
+    let [formats, switches, body @ ..] = input else { return };
+    let (from, to) = pair(*formats);
+    let options = Options {
+        model: "served-model",
+        stream: (switches & 1 != 0).then_some(switches & 2 != 0),
+        strict: switches & 4 != 0,
+        max_tokens: (switches & 8 != 0).then_some(1000),
+        compatible: switches & 16 != 0,
+        request_id: "req_1",
+        now: 1_700_000_000,
+    };
+    let translated = match translate_request(from, to, body, &options) {
+        Ok(translated) => translated,
+        Err(refusal) => return assert!(!refusal.message.is_empty()),
+    };
+    let envelope = scan(&call_of(to), Some("application/json"), &translated.body).expect("a good request comes out");
+    if to != WireFormat::Gemini {
+        assert_eq!(envelope.model.as_deref(), Some("served-model"));
+    }
+    if let Some(losses) = translated.losses.header() {
+        assert!(http::HeaderValue::from_str(&losses).is_ok() && losses.is_ascii(), "no header: {losses:?}");
+        assert!(losses.len() < 8192, "a header of {} bytes", losses.len());
+    }
+}
+
+/// A reply to translate: both formats, the shapes, three lengths of pieces, then the body.
+pub(crate) fn translate(input: &[u8]) {
+    let [formats, shapes, a, b, c, body @ ..] = input else { return };
+    let (from, to) = pair(*formats);
+    let shape = |format, number| match number % 3 {
+        0 => Shape::Sse,
+        1 if format == WireFormat::Gemini => Shape::JsonArray,
+        _ => Shape::Json,
+    };
+    let shapes = (shape(from, shapes & 15), shape(to, shapes >> 4));
+    let run = |pieces: &[&[u8]]| {
+        let mut context = Context::for_unknown_client();
+        "req_1".clone_into(&mut context.request_id);
+        let mut translator = ReplyTranslator::new(from, to, shapes, context).expect("all pairs are translated");
+        let mut out = Vec::new();
+        pieces.iter().for_each(|piece| out.extend(translator.feed(piece)));
+        out.extend(translator.finish());
+        (out, *translator.usage(), translator.error().is_some())
+    };
+    let (out, usage, failed) = run(&pieces(&[*a, *b, *c], body));
+    let (uncut, usage_uncut, failed_uncut) = run(&[body]);
+    assert_eq!(out.escape_ascii().to_string(), uncut.escape_ascii().to_string(), "a cut changes what comes out");
+    assert_eq!((usage, failed), (usage_uncut, failed_uncut), "a cut changes what is known");
+    let mut reader = Tap::new(to, shapes.1, 64 << 20);
+    reader.feed(out.clone().into());
+    reader.finish();
+    assert!(reader.seen.terminal, "what comes out has no end: {}", out.escape_ascii());
+    assert_eq!(reader.seen.error.is_some(), failed, "errors are told, and only errors: {}", out.escape_ascii());
 }
 
 /// A configuration file.

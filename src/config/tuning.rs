@@ -116,6 +116,8 @@ pub struct Bounds {
     pub client_read: Duration,
     /// Time that a client may take to accept a piece of the answer. Default 60 s.
     pub client_write: Duration,
+    /// Time that a connection is kept without a request. Default 5 min.
+    pub client_idle: Duration,
 }
 
 impl Default for Bounds {
@@ -130,6 +132,7 @@ impl Default for Bounds {
             streams_per_connection: 100,
             client_read: Duration::from_secs(60),
             client_write: Duration::from_secs(60),
+            client_idle: Duration::from_secs(5 * 60),
         }
     }
 }

@@ -33,6 +33,10 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     session.as_downstream_mut().set_read_timeout(Some(bounds.client_read));
     session.as_downstream_mut().set_write_timeout(Some(bounds.client_write));
     session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN));
+    // Pingora takes a client's wish to keep its connection as one to keep it for ever.
+    if session.as_downstream().get_keepalive() == Some(0) {
+        session.set_keepalive(Some(bounds.client_idle.as_secs().max(1)));
+    }
     let head = session.req_header();
     match route::route(&head.method, head.uri.path(), head.uri.query(), &head.headers) {
         Ok(route) => {

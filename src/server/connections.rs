@@ -1,34 +1,76 @@
-//! Bounds the number of client connections: those beyond it are closed at once.
+//! What holds for a client's connection before there is a request on it: how many there may be, how long they may say
+//! nothing, and which protocol they speak.
+//!
+//! Pingora waits without a limit for the 24 bytes that HTTP/2 without TLS begins with, which a whole HTTP/1.0 request may
+//! be shorter than, and keeps idle HTTP/1.1 connections for ever. Here every wait has an end.
 
 use async_trait::async_trait;
-use pingora::{apps::ServerApp, protocols::Stream, server::ShutdownWatch};
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use pingora::{
+    apps::{HttpServerApp, ServerApp},
+    protocols::{ALPN, Stream, http::ServerSession},
+    server::ShutdownWatch,
+};
+use std::{io, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, time::timeout};
+
+/// What HTTP/2 begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// An application that serves at most so many connections at a time.
 pub(super) struct Bounded<A> {
     inner: Arc<A>,
     places: Semaphore,
+    first_bytes: Duration,
+    idle_seconds: u64,
 }
 
 impl<A> Bounded<A> {
-    /// Bounds this application.
-    pub(super) fn new(inner: A, connections: usize) -> Bounded<A> {
-        Bounded { inner: Arc::new(inner), places: Semaphore::new(connections.min(Semaphore::MAX_PERMITS)) }
+    /// Bounds this application: the number of connections, the wait for their first bytes, and the time between two
+    /// requests.
+    pub(super) fn new(inner: A, connections: usize, first_bytes: Duration, idle: Duration) -> Bounded<A> {
+        let places = Semaphore::new(connections.min(Semaphore::MAX_PERMITS));
+        Bounded { inner: Arc::new(inner), places, first_bytes, idle_seconds: idle.as_secs().max(1) }
     }
 }
 
+/// Whether a connection speaks HTTP/2: as agreed with TLS, or by its first bytes.
+async fn is_http2(stream: &mut Stream) -> io::Result<bool> {
+    if stream.get_ssl_digest().is_some() {
+        return Ok(matches!(stream.selected_alpn_proto(), Some(ALPN::H2)));
+    }
+    // No HTTP/1.1 request begins with these three, and none is shorter.
+    let mut start = [0; 3];
+    if !stream.try_peek(&mut start).await? || !PREFACE.starts_with(&start) {
+        return Ok(false);
+    }
+    let mut all = [0; PREFACE.len()];
+    Ok(stream.try_peek(&mut all).await? && all == *PREFACE)
+}
+
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let Ok(_place) = self.places.try_acquire() else {
             log::warn!("a connection was closed: the gateway holds as many as it may");
             return None;
         };
-        self.inner.process_new(stream, shutdown).await
+        if timeout(self.first_bytes, is_http2(&mut stream)).await.ok()?.ok()? {
+            return self.inner.process_new(stream, shutdown).await;
+        }
+        let mut session = ServerSession::new_http1(stream);
+        session.set_keepalive((!*shutdown.borrow()).then_some(self.idle_seconds));
+        let mut kept = self.inner.process_new_http(session, shutdown).await;
+        while let Some((stream, settings)) = kept.map(|kept| kept.consume()) {
+            let mut session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            kept = self.inner.process_new_http(session, shutdown).await;
+        }
+        None
     }
 
     async fn cleanup(&self) {
-        self.inner.cleanup().await;
+        self.inner.http_cleanup().await;
     }
 }

@@ -192,3 +192,23 @@ async fn a_model_list_waits_for_silent_upstreams_together_and_not_one_after_the_
     }
     assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_without_a_request_ends_and_a_short_request_is_a_whole_one() {
+    let upstream = Upstream::always(whole(200, "application/json", CHAT_REPLY)).await;
+    let accounts = [account("only", "openai", &format!("{}/v1", upstream.url()), "")];
+    let gateway = Gateway::start(&accounts, "bounds: { client_read: 1s, client_idle: 1s }\n").await;
+    // Whole, though shorter than what HTTP/2 begins with.
+    assert_eq!(raw(&gateway, "GET /livez HTTP/1.0\r\n\r\n").await, 200);
+    let live = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = "\0\0\0\x04\0\0\0\0\0";
+    for begun in
+        ["", "P", "GE", "PRI * HT", "GET /v1/mod", live, &format!("{live}GET"), &format!("{preface}{settings}")]
+    {
+        let mut connection = Connection::open(gateway.address).await.unwrap();
+        connection.raw(begun.as_bytes()).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(10), connection.read_some(1 << 20)).await;
+        assert!(ended.is_ok(), "the connection stays open behind {begun:?}");
+    }
+}

@@ -88,6 +88,7 @@ pub(super) fn bounds(item: &Item<'_>) -> Option<Bounds> {
     section.set("streams_per_connection", &mut bounds.streams_per_connection, |item| item.count(1..=10_000));
     section.set("client_read", &mut bounds.client_read, |item| item.duration(WAIT));
     section.set("client_write", &mut bounds.client_write, |item| item.duration(WAIT));
+    section.set("client_idle", &mut bounds.client_idle, |item| item.duration(WAIT));
     let item = section.done();
     if bounds.bodies_in_flight_bytes < bounds.body_bytes {
         item.fault("`bodies_in_flight_bytes` is less than `body_bytes`, so that the largest body could never be taken");
