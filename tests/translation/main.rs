@@ -129,7 +129,10 @@ fn system_prompts_lead_joined_and_later_ones_become_marked_user_text() {
     let anthropic = body(OpenaiChat, Anthropic, SONNET, &request);
     assert_eq!(anthropic["system"], "a\n\nb");
     let texts = &anthropic["messages"][0]["content"];
-    assert_eq!((texts[0]["text"].as_str(), texts[1]["text"].as_str()), (Some("c"), Some("<system-reminder>\nd\n</system-reminder>")));
+    assert_eq!(
+        (texts[0]["text"].as_str(), texts[1]["text"].as_str()),
+        (Some("c"), Some("<system-reminder>\nd\n</system-reminder>"))
+    );
     assert_eq!(losses(OpenaiChat, Anthropic, SONNET, &request), "messages.system=emulated");
     assert_eq!(body(OpenaiChat, Anthropic, "claude-opus-5-5", &request)["messages"][1]["role"], "system");
     assert_eq!(body(OpenaiChat, Gemini, GEMINI, &request)["systemInstruction"]["parts"][0]["text"], "a\n\nb");
