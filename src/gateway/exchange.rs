@@ -6,7 +6,8 @@
 use super::{
     bounds::{BodyPermit, RequestPermit},
     downstream::Link,
-    lane::Translation,
+    lane::{self, Translation},
+    mask,
     reply::Reply,
     route::{Route, Target},
     state::Shared,
@@ -170,11 +171,25 @@ pub(super) struct Answer {
 }
 
 impl Attempt {
-    /// An upstream's answer as the caller's format says it.
-    pub(super) fn in_client_format(&self, answer: Answer, request_id: &str) -> Answer {
+    /// Whether an upstream's error answer can be given to the caller in the provider's own words.
+    pub(super) fn is_in_client_format(&self, answer: &Answer) -> bool {
+        let first = answer.body.trim_ascii_start().first();
+        self.translation.is_none() && matches!(first, Some(b'{' | b'['))
+    }
+
+    /// An upstream's error answer as the caller's format says it, without what is the account's own affair.
+    pub(super) fn in_client_format(&self, mut answer: Answer, request_id: &str) -> Answer {
+        answer.body = mask::hide(answer.body, &self.lease.candidate.account.settings);
+        if self.is_in_client_format(&answer) {
+            return answer;
+        }
+        if matches!(answer.body.trim_ascii_start().first(), Some(b'<') | None) {
+            // The page of some machine on the way, or nothing at all: no words that would help the caller.
+            answer.body = format!("the provider refused the request with status {}", answer.status).into();
+        }
         match &self.translation {
             Some(translation) => translation.answer(&answer, request_id),
-            None => answer,
+            None => lane::in_format(self.endpoint.format(), &answer, request_id),
         }
     }
 }

@@ -14,6 +14,13 @@ use crate::wire::{
 use bytes::Bytes;
 use http::HeaderValue;
 
+/// An upstream's error reply in this format; a body that is no JSON is taken as its message.
+pub(super) fn in_format(client: WireFormat, answer: &Answer, request_id: &str) -> Answer {
+    let error = translate_error(client, answer.status, &answer.body, request_id);
+    let content_type = Some(HeaderValue::from_static("application/json"));
+    Answer { status: error.status, content_type, body: error.body.into() }
+}
+
 /// The translation of one attempt.
 pub(super) struct Translation {
     /// The upstream's format.
@@ -61,9 +68,7 @@ impl Translation {
 
     /// An upstream's error reply in the client's format.
     pub(super) fn answer(&self, answer: &Answer, request_id: &str) -> Answer {
-        let error = translate_error(self.client, answer.status, &answer.body, request_id);
-        let content_type = Some(HeaderValue::from_static("application/json"));
-        Answer { status: error.status, content_type, body: error.body.into() }
+        in_format(self.client, answer, request_id)
     }
 
     /// All that was lost so far, in the request and in the reply.

@@ -11,6 +11,7 @@ mod exchange;
 mod ingress;
 mod lane;
 mod local;
+mod mask;
 mod relay;
 mod reply;
 mod resolve;

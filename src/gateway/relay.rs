@@ -124,15 +124,16 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let before = (reply.committed, reply.answering);
     let step = reply.take(body, end, shared.live.clock.now());
     let said = reply.said.take();
-    if reply.is_error() && reply.committed && attempt.translation.is_some() {
-        let answer = Answer { status: reply.status, content_type: None, body: body.take().unwrap_or_default() };
-        exchange.answer = Some(attempt.in_client_format(answer, &exchange.id));
-        if let Some(verdict) = said {
-            settle::said(shared, exchange, &verdict);
+    let (is_first, status) = (reply.committed && !before.0, reply.status);
+    if is_first && reply.is_error() {
+        exchange.answer = reword(attempt, body, status, &exchange.id);
+        if exchange.answer.is_some() {
+            if let Some(verdict) = said {
+                settle::said(shared, exchange, &verdict);
+            }
+            return Error::e_explain(ANSWERED, "the provider's answer is given in the caller's format");
         }
-        return Error::e_explain(ANSWERED, "the provider's answer is given in the caller's format");
     }
-    let is_first = reply.committed && !before.0;
     translate(attempt, body, end && matches!(step, Step::Go));
     if let Some(link) = &exchange.link {
         tell(link, attempt, before, exchange.format);
@@ -154,6 +155,18 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         }
         Step::Broken(verdict) => broken(shared, body, exchange, verdict),
     }
+}
+
+/// Leaves of an upstream's error reply what the caller may see, or takes all of it where another answer has to be given.
+fn reword(attempt: &Attempt, body: &mut Option<Bytes>, status: u16, request_id: &str) -> Option<Answer> {
+    let answer = Answer { status, content_type: None, body: body.take().unwrap_or_default() };
+    let is_kept = attempt.is_in_client_format(&answer);
+    let answer = attempt.in_client_format(answer, request_id);
+    if !is_kept {
+        return Some(answer);
+    }
+    *body = Some(answer.body);
+    None
 }
 
 /// In the translate lane: puts the client's bytes in place of the upstream's.
