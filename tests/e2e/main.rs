@@ -17,6 +17,7 @@ mod client;
 mod client_h2;
 #[path = "../support/dice.rs"]
 mod dice;
+mod discretion;
 #[path = "../wire/expected.rs"]
 mod expected;
 mod failover;

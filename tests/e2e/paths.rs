@@ -125,6 +125,10 @@ const OPENAI_CALLS: [Row; 14] = [
     Row { call: "audio/translations", body: "", form: true },
 ];
 
+fn speaks_responses(provider: &str) -> bool {
+    ["openai", "azure-openai", "groq", "openrouter", "fireworks"].contains(&provider)
+}
+
 /// The calls that a provider of the table has not, by its own documentation.
 fn is_absent(provider: &str, call: &str) -> bool {
     let kind = call.split('/').next().unwrap();
@@ -133,12 +137,12 @@ fn is_absent(provider: &str, call: &str) -> bool {
         "azure-openai" => &["rerank", "moderations"],
         "groq" => &["embeddings", "completions", "moderations", "images", "rerank"],
         "openrouter" => &["moderations"],
-        "zai" => &["completions", "moderations", "responses"],
+        "zai" => &["completions", "moderations"],
         "fireworks" => &["moderations"],
-        "perplexity" => &["completions", "moderations", "images", "audio", "rerank", "responses"],
-        "deepseek" => &["embeddings", "moderations", "images", "audio", "rerank", "responses"],
-        "vllm" => &["moderations", "responses"],
-        "openai-compatible" => &["responses"],
+        "perplexity" => &["completions", "moderations", "images", "audio", "rerank"],
+        "deepseek" => &["embeddings", "moderations", "images", "audio", "rerank"],
+        "vllm" => &["moderations"],
+        "openai-compatible" => &[],
         other => panic!("{other}"),
     };
     absent.contains(&kind)
@@ -207,6 +211,10 @@ async fn every_openai_call_reaches_its_path_at_every_openai_like_provider() {
     let mut reached = 0;
     for row in &OPENAI_CALLS {
         for (name, provider, _, at_provider) in OPENAI_LIKE {
+            if row.call.starts_with("responses") && !speaks_responses(provider) {
+                // Those are translated, which other tests look at.
+                continue;
+            }
             if is_absent(provider, row.call) {
                 let reply = client::h1(clients.gateway.address, &ask(&format!("/v1/{}", row.call), row, name)).await;
                 // A call that generates is said in a format that the account speaks; no other call has such a way.

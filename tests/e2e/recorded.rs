@@ -160,6 +160,13 @@ fn check_error(case: &Case, reply: &Reply, tally: &mut Tally) {
         tally.except(format!("{} as it is", reply.status), id);
         return;
     }
+    let hidden = |(a, b): (&u8, &u8)| a == b || *a == b'*';
+    if reply.body.len() == case.reply.len() && reply.body.iter().zip(&case.reply).all(hidden) {
+        assert_eq!(reply.status, case.exchange.status, "{id}");
+        tally.passed += 1;
+        tally.except(format!("{} as it is but for the organisation's name", reply.status), id);
+        return;
+    }
     let format = case.endpoint.format();
     let error = &reply.json()["error"];
     assert!(error["message"].is_string(), "{id}: {}", reply.text());
