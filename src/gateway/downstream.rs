@@ -129,6 +129,7 @@ pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) 
         link: link.clone(),
         body,
         attempt: 0,
+        total: deadlines.total,
         held: Vec::new(),
         held_bytes: 0,
         committed: false,
@@ -166,6 +167,8 @@ struct Adapter {
     link: Arc<Link>,
     body: Bytes,
     attempt: u32,
+    /// The end of the whole request's time.
+    total: Instant,
     held: Vec<HttpTask>,
     held_bytes: usize,
     committed: bool,
@@ -205,9 +208,13 @@ impl Adapter {
 
     /// Forgets what an attempt before the present one left behind.
     fn sync_attempt(&mut self) {
-        let attempt = lock(&self.link.word).attempt;
+        let (attempt, total) = {
+            let word = lock(&self.link.word);
+            (word.attempt, word.deadlines.total)
+        };
         if attempt != self.attempt {
             self.attempt = attempt;
+            self.total = total;
             self.held.clear();
             self.held_bytes = 0;
             self.ended = false;
@@ -267,7 +274,7 @@ impl Adapter {
 
     /// Writes to the client, within the total time.
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let total = lock(&self.link.word).deadlines.total;
+        let total = self.total;
         let inner = self.inner_mut();
         let written = tokio::time::timeout_at(total, async {
             if inner.has_pending_downstream_proxy_tasks() {
@@ -326,13 +333,15 @@ fn task_bytes(task: &HttpTask) -> usize {
 impl CustomSession for Adapter {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         self.sync_attempt();
-        self.last = Instant::now();
         let tasks = if self.committed {
             tasks
         } else {
             match self.hold(tasks)? {
                 Some(tasks) => tasks,
-                None => return Ok(false),
+                None => {
+                    self.last = Instant::now();
+                    return Ok(false);
+                }
             }
         };
         self.ended |= tasks.iter().any(HttpTask::is_end);

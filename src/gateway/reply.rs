@@ -5,7 +5,7 @@
 
 use super::exchange::Answer;
 use crate::{
-    clock::Moment,
+    clock::Clock,
     provider::verdict::{Verdict, judge},
     wire::{
         Endpoint, WireFormat,
@@ -129,39 +129,39 @@ impl Reply {
         self.ended_at_boundary.unwrap_or_else(|| self.tap.at_boundary())
     }
 
-    /// Takes the next piece and leaves in `body` what may go on.
-    pub(super) fn take(&mut self, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
+    /// Takes the next piece and leaves in `body` what may go on. The clock is read only where something is judged.
+    pub(super) fn take(&mut self, body: &mut Option<Bytes>, end: bool, clock: &Clock) -> Step {
         let chunk = body.take().unwrap_or_default();
         self.bytes += chunk.len();
         if self.error.is_some() {
-            return self.error(&chunk, body, end, now);
+            return self.error(&chunk, body, end, clock);
         }
         let something = !chunk.is_empty();
         let passed = self.tap.feed(chunk);
         let step = match self.tap.shape() {
-            Shape::Sse | Shape::JsonArray => self.events(passed, body, end, now),
+            Shape::Sse | Shape::JsonArray => self.events(passed, body, end, clock),
             Shape::Json => {
                 self.answering |= something;
-                self.whole(passed, body, end, now)
+                self.whole(passed, body, end, clock)
             }
             Shape::Opaque => self.opaque(passed, body, end),
         };
         self.answering |= self.committed;
-        self.judge_what_is_shown(now);
+        self.judge_what_is_shown(clock);
         step
     }
 
     /// Judges the error that stands in an answer which goes to the client nevertheless.
-    fn judge_what_is_shown(&mut self, now: Moment) {
+    fn judge_what_is_shown(&mut self, clock: &Clock) {
         let error = self.tap.seen.error.as_ref().filter(|_| self.committed && !self.is_judged);
         if let Some(error) = error {
-            self.said = Some(judge(self.status, &self.header.headers, Some(error), now));
+            self.said = Some(judge(self.status, &self.header.headers, Some(error), clock.now()));
             self.is_judged = true;
         }
     }
 
     /// Gathers an error reply until it can be judged.
-    fn error(&mut self, chunk: &Bytes, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
+    fn error(&mut self, chunk: &Bytes, body: &mut Option<Bytes>, end: bool, clock: &Clock) -> Step {
         let Some(gathered) = &mut self.error else { return Step::Go };
         gathered.extend_from_slice(chunk);
         if self.committed {
@@ -173,7 +173,7 @@ impl Reply {
         }
         let gathered = gathered.split().freeze();
         self.format.behaviour().read_reply(&gathered, &mut self.tap.seen);
-        let verdict = judge(self.status, &self.header.headers, self.tap.seen.error.as_ref(), now);
+        let verdict = judge(self.status, &self.header.headers, self.tap.seen.error.as_ref(), clock.now());
         if verdict.class.fails_over() {
             let content_type = self.header.headers.get(header::CONTENT_TYPE).cloned();
             let answer = Answer { status: self.status, content_type, body: gathered };
@@ -188,15 +188,15 @@ impl Reply {
     }
 
     /// The upstream reported an error before any content: whether to try elsewhere.
-    fn judge_before_content(&self, now: Moment) -> Option<Step> {
+    fn judge_before_content(&self, clock: &Clock) -> Option<Step> {
         let error = self.tap.seen.error.as_ref().filter(|_| !self.tap.seen.content)?;
-        let verdict = judge(self.status, &self.header.headers, Some(error), now);
+        let verdict = judge(self.status, &self.header.headers, Some(error), clock.now());
         verdict.class.fails_over().then_some(Step::FailOver(Failed { verdict, answer: None }))
     }
 
-    fn events(&mut self, passed: Bytes, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
+    fn events(&mut self, passed: Bytes, body: &mut Option<Bytes>, end: bool, clock: &Clock) -> Step {
         if !self.committed {
-            if let Some(step) = self.judge_before_content(now) {
+            if let Some(step) = self.judge_before_content(clock) {
                 return step;
             }
             let seen = &self.tap.seen;
@@ -209,7 +209,7 @@ impl Reply {
         self.ended_at_boundary = Some(self.tap.at_boundary());
         let tail = self.tap.finish();
         if !self.committed
-            && let Some(step) = self.judge_before_content(now)
+            && let Some(step) = self.judge_before_content(clock)
         {
             return step;
         }
@@ -227,7 +227,7 @@ impl Reply {
         Step::Broken(Verdict::fault(CUT))
     }
 
-    fn whole(&mut self, passed: Bytes, body: &mut Option<Bytes>, end: bool, now: Moment) -> Step {
+    fn whole(&mut self, passed: Bytes, body: &mut Option<Bytes>, end: bool, clock: &Clock) -> Step {
         *body = Some(passed);
         if !end {
             self.committed |= self.bytes > self.holding.whole_bytes;
@@ -241,7 +241,7 @@ impl Reply {
                 Step::Broken(Verdict::fault("the reply ended before its end"))
             };
         }
-        if let Some(step) = self.judge_before_content(now) {
+        if let Some(step) = self.judge_before_content(clock) {
             return step;
         }
         if self.bytes == 0 {

@@ -150,7 +150,7 @@ pub(super) fn attempt_failed(
 fn decide_at_end(shared: &Shared, exchange: &mut Exchange) -> bool {
     let Some(reply) = exchange.attempt.as_mut().and_then(|attempt| attempt.reply.as_mut()) else { return false };
     let mut body = None;
-    match reply.take(&mut body, true, shared.live.clock.now()) {
+    match reply.take(&mut body, true, &shared.live.clock) {
         Step::FailOver(failed) => {
             relay::fail_over(shared, exchange, failed);
             true
