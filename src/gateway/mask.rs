@@ -61,7 +61,7 @@ mod tests {
 
     fn hidden(text: &'static str, provider: &str, url: &str) -> String {
         let yaml = format!(
-            "accounts: [ {{ name: a, provider: {provider}, base_url: \"{url}\", credentials: {{ api_key: the-key-1 }} }} ]"
+            "auth: none\naccounts: [ {{ name: a, provider: {provider}, base_url: \"{url}\", credentials: {{ api_key: the-key-1 }} }} ]"
         );
         let config = Config::parse(&yaml, &|_| None).unwrap().config;
         String::from_utf8(hide(Bytes::from_static(text.as_bytes()), &config.accounts[0]).to_vec()).unwrap()
@@ -72,7 +72,7 @@ mod tests {
         for (text, expected) in [
             ("Limit in organization org-AbCdEfGh12345 on tokens", "Limit in organization org-************* on tokens"),
             ("Project `proj_AbCdEfGh12` has no access", "Project `proj_**********` has no access"),
-            ("bad key: sk-proj-abc***xyz.", "bad key: sk-*************."),
+            ("bad key: sk-proj-abc***xyz.", "bad key: sk-**************."),
             ("the-key-1 is wrong", "********* is wrong"),
             ("no route to llm.internal:8000", "no route to ************:8000"),
         ] {
