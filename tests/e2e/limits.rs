@@ -105,7 +105,7 @@ async fn limits_hold_while_requests_fail_over() {
     assert_eq!(gateway.left_over().await, [""; 0]);
 }
 
-/// A gateway whose only places, one for each format's account, are taken for a second.
+/// A gateway whose only places, one for each format's account, are taken for a while.
 async fn full(more: &str) -> (Gateway, Upstream, JoinSet<Reply>) {
     let upstream = Upstream::start(|_, seen| {
         let format = if seen.path().contains("messages") {
@@ -117,7 +117,7 @@ async fn full(more: &str) -> (Gateway, Upstream, JoinSet<Reply>) {
         } else {
             Chat
         };
-        after(millis(1200), format)
+        after(millis(900), format)
     })
     .await;
     let accounts = [Chat, Anthropic, Gemini].map(|format| {
