@@ -163,11 +163,19 @@ fn translate(
     Ok((translated.body.into(), Some(translation)))
 }
 
+/// How long the next attempt may still be waited for; without end for the first one, which the queue alone bounds.
+fn time_left(shared: &Shared, exchange: &Exchange) -> Duration {
+    match exchange.attempts {
+        0 => Duration::MAX,
+        _ => exchange.snapshot.config.failover.within.saturating_sub(exchange.age(shared.live.clock.now())),
+    }
+}
+
 /// A lease of the best account left; waits its turn where all are busy, or where the first one is back soon.
 async fn lease(shared: &Shared, exchange: &Exchange) -> Result<Lease, Rejection> {
     let Some(plan) = &exchange.plan else { return Err(internal("the plan was lost on its way")) };
     let queue = exchange.snapshot.config.queue;
-    let deadline = Instant::now() + queue.timeout;
+    let deadline = Instant::now() + queue.timeout.min(time_left(shared, exchange));
     let mut place = exchange.snapshot.pool.line_up(&plan.candidates, &plan.tried);
     let mut waiting = None;
     loop {

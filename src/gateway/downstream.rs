@@ -95,6 +95,14 @@ impl Link {
         *word = Word::new(attempt, deadlines);
     }
 
+    /// No attempt is under way while the request waits for an account: only its total time still counts.
+    pub(super) fn waiting(&self) {
+        let mut word = lock(&self.word);
+        word.answering = false;
+        word.ping = None;
+        word.deadlines.first = word.deadlines.total;
+    }
+
     /// The answer may go out.
     pub(super) fn commit(&self) {
         lock(&self.word).commit = true;

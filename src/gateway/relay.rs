@@ -37,10 +37,7 @@ pub(super) async fn begin_attempt(shared: &Shared, session: &mut Session, exchan
     match &mut exchange.attempt {
         Some(attempt) if attempt.again => attempt.again = false,
         Some(_) | None => {
-            if let Err(rejection) = dispatch::next(shared, exchange).await {
-                exchange.rejection = Some(rejection);
-                return Error::e_explain(NOTHING_LEFT, "no account is left to try");
-            }
+            choose(shared, session, exchange).await?;
             if let Some(attempt) = &mut exchange.attempt {
                 attempt.again = false;
             }
@@ -55,6 +52,28 @@ pub(super) async fn begin_attempt(shared: &Shared, session: &mut Session, exchan
         link.begin_attempt(deadlines(exchange));
     }
     Ok(())
+}
+
+/// Chooses the next attempt, waiting in line where it has to; a client that goes away meanwhile gives up its place.
+async fn choose(shared: &Shared, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    if let Some(link) = &exchange.link {
+        link.waiting();
+    }
+    let next = dispatch::next(shared, exchange);
+    let chosen = tokio::select! {
+        biased;
+        chosen = next => chosen,
+        left = session.as_downstream_mut().read_body_or_idle(true) => {
+            let mut error = left.err().unwrap_or_else(|| Error::explain(ErrorType::ConnectionClosed, "the client left"));
+            error.as_down();
+            error.set_retry(false);
+            return Err(error);
+        }
+    };
+    chosen.or_else(|rejection| {
+        exchange.rejection = Some(rejection);
+        Error::e_explain(NOTHING_LEFT, "no account is left to try")
+    })
 }
 
 /// The waits of the attempt that begins now.

@@ -335,22 +335,29 @@ fn overload(format: Format) -> (Vec<Act>, Vec<Act>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_overload_inside_a_stream_spares_that_model_of_that_account_for_a_while() {
+    let mut running = JoinSet::new();
     for format in FORMATS {
         for late in [false, true] {
-            let (early_error, late_error) = overload(format);
-            let acts = if late { late_error } else { early_error };
-            let two = Two::start(format, "cooldown: { base: 700ms }\n", move |n| (n == 0).then(|| acts.clone())).await;
-            let reply = two.send(&format.ask(Stream, "some-model", "hi")).await;
-            assert_eq!(reply.status, 200, "{format:?}: {}", reply.text());
-            assert_eq!(two.asked(), (1, usize::from(!late)), "{format:?}, late: {late}");
-            assert_eq!(two.ask().await.status, 200);
-            assert_eq!(two.asked().0, 1, "{format:?}, late: {late}: the model is spared");
-            two.send(&format.ask(Whole, "other-model", "hi")).await;
-            assert_eq!(two.asked().0, 2, "{format:?}, late: {late}: another model is not");
-            let back = two.until_first_is_asked(3, Duration::from_secs(4)).await;
-            assert!(back.is_some(), "{format:?}, late: {late}: asked again later");
+            running.spawn(spared_after_overload(format, late));
         }
     }
+    running.join_all().await;
+}
+
+async fn spared_after_overload(format: Format, late: bool) {
+    let name = format!("{format:?}, late: {late}");
+    let (early_error, late_error) = overload(format);
+    let acts = if late { late_error } else { early_error };
+    let two = Two::start(format, "cooldown: { base: 1200ms }\n", move |n| (n == 0).then(|| acts.clone())).await;
+    let reply = two.send(&format.ask(Stream, "some-model", "hi")).await;
+    assert_eq!(reply.status, 200, "{name}: {}", reply.text());
+    assert_eq!(two.asked(), (1, usize::from(!late)), "{name}");
+    assert_eq!(two.ask().await.status, 200);
+    assert_eq!(two.asked().0, 1, "{name}: the model is spared");
+    two.send(&format.ask(Whole, "other-model", "hi")).await;
+    assert_eq!(two.asked().0, 2, "{name}: another model is not");
+    let back = two.until_first_is_asked(3, Duration::from_secs(5)).await;
+    assert!(back.is_some(), "{name}: asked again later");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -105,7 +105,7 @@ async fn limits_hold_while_requests_fail_over() {
     assert_eq!(gateway.left_over().await, [""; 0]);
 }
 
-/// A gateway whose only places, one for each format's account, are taken for a second.
+/// A gateway whose only places, one for each format's account, are taken for a while.
 async fn full(more: &str) -> (Gateway, Upstream, JoinSet<Reply>) {
     let upstream = Upstream::start(|_, seen| {
         let format = if seen.path().contains("messages") {
@@ -117,7 +117,7 @@ async fn full(more: &str) -> (Gateway, Upstream, JoinSet<Reply>) {
         } else {
             Chat
         };
-        after(millis(1200), format)
+        after(millis(900), format)
     })
     .await;
     let accounts = [Chat, Anthropic, Gemini].map(|format| {
@@ -222,4 +222,61 @@ async fn who_leaves_the_line_leaves_its_place_to_the_next() {
     let asked: Vec<usize> = prompts(&upstream.seen()).into_iter().filter(|n| *n > 0).collect();
     assert_eq!(asked, [5], "those who left were not asked for");
     assert_eq!(gateway.left_over().await, [""; 0]);
+}
+
+/// Two accounts of which the first fails at once, and the second has its only place taken for two seconds.
+async fn second_is_busy(first: &str, more: &str) -> (Gateway, Upstream, tokio::task::JoinHandle<Reply>) {
+    let broken = Upstream::always(whole(500, "application/json", "{}")).await;
+    let busy = Upstream::always(after(millis(2000), Chat)).await;
+    let accounts = [
+        account("broken", "openai", &Chat.base(&broken.url()), &format!("priority: 1, models: [m]{first}")),
+        account("busy", "openai", &Chat.base(&busy.url()), "priority: 2, limits: { concurrency: 1 }"),
+    ];
+    let gateway = Gateway::start(&accounts, more).await;
+    let (address, ask) = (gateway.address, Chat.ask(Whole, "other", "turn-0."));
+    let first = tokio::spawn(async move { client::h1(address, &ask).await.unwrap() });
+    while busy.seen().is_empty() {
+        tokio::time::sleep(millis(5)).await;
+    }
+    (gateway, busy, first)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_while_waiting_for_a_second_account_leaves_the_line() {
+    let (gateway, busy, first) = second_is_busy("", "").await;
+    let ask = Chat.ask(Whole, "m", "turn-1.");
+    let mut over_h1 = Connection::open(gateway.address).await.unwrap();
+    over_h1.send(&ask).await.unwrap();
+    let connection = H2::open(gateway.address).await.unwrap();
+    let over_h2 = connection.send(&ask).await.unwrap();
+    let waiting = || gateway.live().snapshot().pool.waiting();
+    let asked = Instant::now();
+    while waiting() < 2 && asked.elapsed() < millis(1500) {
+        tokio::time::sleep(millis(5)).await;
+    }
+    assert_eq!(waiting(), 2);
+    drop((over_h1, over_h2));
+    let left = Instant::now();
+    while waiting() > 0 && left.elapsed() < Duration::from_secs(3) {
+        tokio::time::sleep(millis(5)).await;
+    }
+    assert!(left.elapsed() < millis(500), "{:?}", left.elapsed());
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(gateway.left_over().await, [""; 0]);
+    assert_eq!(busy.seen().len(), 1, "nobody was asked for those who had left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_for_attempts_holds_while_waiting_as_well() {
+    for (first, more) in [("", "failover: { within: 400ms }\n"), (", timeouts: { total: 500ms }", "")] {
+        let (gateway, busy, first) = second_is_busy(first, more).await;
+        let started = Instant::now();
+        let reply = client::h1(gateway.address, &Chat.ask(Whole, "m", "turn-1.")).await.unwrap();
+        assert!(matches!(reply.status, 502 | 503), "{more}: {}", reply.text());
+        assert!(started.elapsed() >= millis(300), "{more}: {:?}", started.elapsed());
+        assert!(started.elapsed() < millis(1300), "{more}: {:?}", started.elapsed());
+        assert_eq!(busy.seen().len(), 1, "{more}");
+        first.await.unwrap();
+        assert_eq!(gateway.left_over().await, [""; 0], "{more}");
+    }
 }

@@ -79,7 +79,7 @@ async fn a_panic_gives_everything_back_and_harms_nobody_else() {
     // Three faults open the breaker without a bomb; the answer after them closes it with one.
     let ready = Upstream::start(|n, _| if n < 3 { whole(500, "application/json", "{}") } else { good(Chat) }).await;
     let at_end = Upstream::always(good(Chat)).await;
-    let well = Upstream::always(streamed(Duration::from_millis(500))).await;
+    let well = Upstream::always(streamed(Duration::from_millis(250))).await;
     let bad = [("bomb-failed", &failed), ("bomb-header", &header), ("bomb-ready", &ready), ("bomb-end", &at_end)];
     let mut accounts: Vec<String> = bad
         .iter()

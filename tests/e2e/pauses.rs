@@ -323,6 +323,29 @@ async fn a_death_inside_a_long_event_breaks_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_behind_the_streams_own_end_breaks_nothing() {
+    let mut running = JoinSet::new();
+    for (format, mode) in STREAMS {
+        for death in [Act::Reset, Act::Close, Act::Sleep(Duration::from_secs(20))] {
+            running.spawn(async move {
+                let [before, first, second, ending] = pieces(format, mode, "one", "two");
+                let all = [before.clone(), first.clone(), second.clone(), ending.clone()].concat();
+                let mut acts = vec![head(mode)];
+                acts.extend([&before, &first, &second, &ending].map(chunk));
+                acts.extend([Act::Sleep(millis(60)), death.clone()]);
+                let (gateway, _upstream) = gateway(format, acts, "timeouts: { idle: 500ms }\n").await;
+                for (version, reply) in both(gateway.address, format, mode).await {
+                    let name = format!("{format:?} {mode:?} {death:?} {version}");
+                    assert_eq!((reply.status, reply.text()), (200, all.clone()), "{name}");
+                    assert!(reply.complete, "{name}: the answer was whole");
+                }
+            });
+        }
+    }
+    running.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_come_one_by_one_over_http2_too() {
     let acts = vec![
         stream_head(),
