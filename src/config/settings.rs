@@ -6,6 +6,7 @@ use super::{
     secret::Secret,
     tuning::{Timeouts, Translation},
 };
+pub use crate::limit::terms::{Limits, Quota, Window};
 use crate::{
     provider::{BaseUrl, Provider},
     wire::WireFormat,
@@ -98,45 +99,6 @@ impl ModelRule {
             ModelRule::Alias { name, upstream } => (name == model).then_some(upstream.as_str()),
         }
     }
-}
-
-/// Limits of an account or a user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests per minute.
-    pub rpm: Option<u64>,
-    /// Tokens per minute.
-    pub tpm: Option<u64>,
-    /// Requests at the same time.
-    pub concurrency: Option<u32>,
-}
-
-/// The window of a quota or budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Window {
-    /// Five hours, from the first use.
-    FiveHours,
-    /// A calendar day.
-    Day,
-    /// A calendar week.
-    Week,
-    /// A calendar month.
-    Month,
-    /// For ever.
-    Total,
-}
-
-/// A quota of an account, or a budget of a user: at least one of the three amounts is set.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quota {
-    /// Its window.
-    pub window: Window,
-    /// Tokens.
-    pub tokens: Option<u64>,
-    /// Requests.
-    pub requests: Option<u64>,
-    /// Money, in nano-dollars.
-    pub cost_nanos: Option<u64>,
 }
 
 /// A model name of our own.
