@@ -9,6 +9,7 @@ pub mod error;
 pub mod gateway;
 pub mod limit;
 pub mod live;
+pub mod metrics;
 pub mod mock;
 pub mod provider;
 pub mod server;

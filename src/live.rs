@@ -2,7 +2,13 @@
 //!
 //! Gateway and admin listener share it; a request keeps the snapshot it began with.
 
-use crate::{account::Pool, clock::Clock, config::Config, user::KeyRing};
+use crate::{
+    account::Pool,
+    clock::{Clock, Moment},
+    config::Config,
+    metrics::Metrics,
+    user::KeyRing,
+};
 use arc_swap::ArcSwap;
 use std::sync::{
     Arc,
@@ -18,6 +24,8 @@ pub struct Snapshot {
     pub pool: Pool,
     /// Its keys.
     pub keys: KeyRing,
+    /// When it was put in force.
+    pub loaded: Moment,
 }
 
 /// Counters of the process. The guards that keep them right are in `gateway::bounds`.
@@ -41,6 +49,8 @@ pub struct Live {
     pub clock: Clock,
     /// What goes on right now.
     pub counters: Arc<Counters>,
+    /// What has happened so far.
+    pub metrics: Metrics,
     random: AtomicU64,
 }
 
@@ -51,10 +61,12 @@ impl Live {
         // Without randomness ids would repeat after a restart and draws would be the same; both still work.
         let _ = getrandom::fill(&mut seed);
         let random = AtomicU64::new(u64::from_le_bytes(seed));
+        let metrics = Metrics::new(config.metrics);
         Arc::new(Live {
-            snapshot: ArcSwap::from_pointee(snapshot(config, None)),
+            snapshot: ArcSwap::from_pointee(snapshot(config, None, clock.now())),
             clock,
             counters: Arc::default(),
+            metrics,
             random,
         })
     }
@@ -66,7 +78,7 @@ impl Live {
 
     /// Puts another configuration in force; what is known of accounts with the same name is kept.
     pub fn reload(&self, config: Config) {
-        let next = snapshot(config, Some(&self.snapshot.load().pool));
+        let next = snapshot(config, Some(&self.snapshot.load().pool), self.clock.now());
         self.snapshot.store(Arc::new(next));
     }
 
@@ -84,8 +96,8 @@ impl Live {
     }
 }
 
-fn snapshot(config: Config, previous: Option<&Pool>) -> Snapshot {
+fn snapshot(config: Config, previous: Option<&Pool>, loaded: Moment) -> Snapshot {
     let pool = Pool::new(&config, previous);
     let keys = KeyRing::new(&config);
-    Snapshot { config, pool, keys }
+    Snapshot { config, pool, keys, loaded }
 }

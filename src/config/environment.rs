@@ -81,6 +81,7 @@ pub(super) fn config(surroundings: &Surroundings<'_>) -> Result<Loaded, Faults> 
         server,
         translation: Default::default(),
         log: Default::default(),
+        metrics: Default::default(),
     };
     Ok(Loaded { config, warnings })
 }

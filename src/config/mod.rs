@@ -33,7 +33,9 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-pub use tuning::{Bounds, Cooldown, Failover, LogSettings, Queue, ServerSettings, Streams, Timeouts, Translation};
+pub use tuning::{
+    Bounds, Cooldown, Failover, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
+};
 
 /// The largest configuration file that is read.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -77,6 +79,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// The log.
     pub log: LogSettings,
+    /// The metrics' labels.
+    pub metrics: MetricBounds,
 }
 
 /// A configuration that was read without a fault.
@@ -134,6 +138,7 @@ impl Config {
             ("data_dir", self.data_dir != in_force.data_dir),
             ("server", self.server != in_force.server),
             ("log", self.log != in_force.log),
+            ("metrics", self.metrics != in_force.metrics),
             ("bounds.connections", self.bounds.connections != in_force.bounds.connections),
         ]
         .into_iter()

@@ -95,6 +95,21 @@ impl Default for Streams {
     }
 }
 
+/// How many values the metrics' labels may take that clients have a say in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricBounds {
+    /// Models with a label of their own; a model gets one with its first successful answer. Default 200.
+    pub models: usize,
+    /// Request fields with a label of their own in the count of losses. Default 200.
+    pub fields: usize,
+}
+
+impl Default for MetricBounds {
+    fn default() -> Self {
+        MetricBounds { models: 200, fields: 200 }
+    }
+}
+
 /// Bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {

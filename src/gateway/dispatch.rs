@@ -75,7 +75,8 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
         if exchange.attempts >= failover.attempts || late {
             return Err(nothing_left(exchange, None));
         }
-        let lease = lease(shared, exchange).await?;
+        let (lease, waited) = lease(shared, exchange).await?;
+        exchange.marks.waited += waited;
         if let Some(plan) = &mut exchange.plan {
             plan.tried.push(lease.index);
         }
@@ -158,6 +159,7 @@ fn translate(
         _ => Shape::Json,
     };
     telemetry::lost(&exchange.id, (asked.format(), candidate.format), &translated.losses);
+    shared.live.metrics.losses((asked.format(), candidate.format), &translated.losses);
     let formats = (candidate.format, asked.format());
     let translation = Translation::new(formats, shape, translated.losses, translated.context);
     Ok((translated.body.into(), Some(translation)))
@@ -171,18 +173,20 @@ fn time_left(shared: &Shared, exchange: &Exchange) -> Duration {
     }
 }
 
-/// A lease of the best account left; waits its turn where all are busy, or where the first one is back soon.
-async fn lease(shared: &Shared, exchange: &Exchange) -> Result<Lease, Rejection> {
+/// A lease of the best account left, and how long it was waited for: its turn where all are busy, or the first one's
+/// return where that is soon.
+async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration), Rejection> {
     let Some(plan) = &exchange.plan else { return Err(internal("the plan was lost on its way")) };
     let queue = exchange.snapshot.config.queue;
     let deadline = Instant::now() + queue.timeout.min(time_left(shared, exchange));
     let mut place = exchange.snapshot.pool.line_up(&plan.candidates, &plan.tried);
     let mut waiting = None;
+    let begun = shared.live.clock.now();
+    let mut now = begun;
     loop {
-        let now = shared.live.clock.now();
         let until = |moment: Moment| Instant::now() + moment.since(now) + Duration::from_millis(1);
         let wake = match place.lease(shared.live.draw(), now) {
-            Ok(lease) => return Ok(lease),
+            Ok(lease) => return Ok((lease, now.since(begun))),
             Err(Unavailable::Busy { until: back }) => back.map_or(deadline, until),
             Err(Unavailable::Cooling { until: back }) => {
                 let wait = back.map(|back| back.since(now));
@@ -205,6 +209,7 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<Lease, Rejection>
             () = place.called() => {}
             () = sleep_until(wake.min(deadline)) => {}
         }
+        now = shared.live.clock.now();
     }
 }
 

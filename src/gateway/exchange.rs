@@ -20,6 +20,7 @@ use crate::{
     clock::Moment,
     error::Rejection,
     live::Snapshot,
+    metrics::Overhead,
     provider::verdict::{FailureClass, Verdict},
     user::Caller,
     wire::{Endpoint, WireFormat, envelope::Envelope},
@@ -71,6 +72,29 @@ pub struct Exchange {
     pub(super) refused: Option<Rejection>,
     /// The upstream's answer, to be written when Pingora gives up.
     pub(super) answer: Option<Answer>,
+    /// When what happened, for the gateway's own share of the time.
+    pub(super) marks: Marks,
+}
+
+/// The moments between which the gateway itself is at work.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    /// The last byte of the request came.
+    pub received: Option<Moment>,
+    /// The first attempt was ready to go.
+    pub ready: Option<Moment>,
+    /// Of the time between, what was spent waiting for an account.
+    pub waited: Duration,
+    /// The last byte of the upstream's answer came.
+    pub answered: Option<Moment>,
+}
+
+impl Marks {
+    /// The gateway's own share of an exchange that ends now; `None` where no upstream answered.
+    pub(super) fn overhead(&self, now: Moment) -> Option<Overhead> {
+        let request = self.ready?.since(self.received?).saturating_sub(self.waited);
+        Some(Overhead { request, reply: now.since(self.answered?) })
+    }
 }
 
 /// How an exchange ended.
@@ -219,6 +243,7 @@ impl Exchange {
             rejection: None,
             refused: None,
             answer: None,
+            marks: Marks::default(),
         }
     }
 

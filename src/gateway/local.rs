@@ -69,6 +69,7 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     lease_or_leave(shared, session, exchange).await?;
     let body = exchange.attempt.as_ref().map(|attempt| attempt.body.clone()).unwrap_or_default();
     exchange.link = Some(downstream::install(session, body, relay::deadlines(exchange)));
+    exchange.marks.ready = Some(shared.live.clock.now());
     Ok(false)
 }
 
@@ -112,6 +113,7 @@ async fn take_request(
 ) -> Result<(), Rejection> {
     let bounds = exchange.snapshot.config.bounds;
     let (body, permit) = ingress::read_body(shared, &bounds, session).await?;
+    exchange.marks.received = Some(shared.live.clock.now());
     let head = session.req_header();
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let envelope = envelope::scan(endpoint, content_type, &body).map_err(|fault| Rejection {

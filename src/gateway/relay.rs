@@ -141,6 +141,9 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let Some(attempt) = exchange.attempt.as_mut() else { return Ok(()) };
     let Some(reply) = attempt.reply.as_mut() else { return Ok(()) };
     let before = (reply.committed, reply.answering);
+    if end {
+        exchange.marks.answered = Some(shared.live.clock.now());
+    }
     let step = reply.take(body, end, &shared.live.clock);
     let said = reply.said.take();
     let (is_first, status) = (reply.committed && !before.0, reply.status);

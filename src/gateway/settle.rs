@@ -27,6 +27,10 @@ pub(super) fn answered(shared: &Shared, exchange: &mut Exchange) {
     let telling = exchange.is_telling();
     let Some(attempt) = &mut exchange.attempt else { return };
     let good = attempt.reply.as_ref().is_some_and(|r| (200..300).contains(&r.status) && r.seen().error.is_none());
+    if good {
+        let settings = &attempt.lease.candidate.account.settings;
+        shared.live.metrics.attempt(&settings.name, settings.provider.name(), None);
+    }
     if good && telling {
         let change = exchange.snapshot.pool.report_success(&attempt.lease, now);
         telemetry::account_changed(&attempt.lease.candidate.account.settings.name, change);
@@ -47,7 +51,9 @@ fn report(shared: &Shared, exchange: &mut Exchange, verdict: &Verdict) {
     if std::mem::replace(&mut attempt.reported, true) {
         return;
     }
-    let account = &attempt.lease.candidate.account.settings.name;
+    let settings = &attempt.lease.candidate.account.settings;
+    let account = &settings.name;
+    shared.live.metrics.attempt(account, settings.provider.name(), Some(verdict.class));
     if verdict.class.fails_over() {
         telemetry::attempt_failed(&exchange.id, account, verdict);
     }
@@ -273,7 +279,8 @@ fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
     let reply = attempt.and_then(|attempt| attempt.reply.as_ref());
     let seen = reply.map(|reply| reply.seen());
     let usage = seen.map(|seen| seen.usage).unwrap_or_default();
-    telemetry::access(&Access {
+    let now = shared.live.clock.now();
+    let access = Access {
         request: &exchange.id,
         user: exchange.caller.as_ref().map_or("-", |caller| caller.user.name.as_str()),
         key: exchange.caller.as_ref().map_or("-", |caller| &caller.key_id),
@@ -294,8 +301,11 @@ fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
         bytes_in: exchange.request.as_ref().map_or(0, |request| request.body.len()),
         bytes_out: session.body_bytes_sent(),
         first_content: exchange.first_content,
-        total: exchange.age(shared.live.clock.now()),
-    });
+        total: now.since(exchange.started),
+    };
+    telemetry::access(&access);
+    let provider = exchange.last_account.as_ref().map_or("-", |account| account.settings.provider.name());
+    shared.live.metrics.request(&access, provider, exchange.marks.overhead(now));
 }
 
 /// A refusal for a client that left while it waited.

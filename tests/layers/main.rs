@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["clock", "error", "wire", "telemetry"]),
     ("limit", &["clock", "error", "wire", "telemetry", "ledger"]),
     ("config", &["clock", "error", "wire", "telemetry", "provider", "ledger", "limit"]),
+    ("metrics", &["clock", "error", "wire", "provider", "telemetry", "config"]),
     ("account", &["clock", "error", "wire", "telemetry", "provider", "ledger", "limit", "config"]),
     ("user", &["clock", "error", "wire", "telemetry", "provider", "ledger", "limit", "config"]),
     ("live", UP_TO_3),
@@ -31,8 +32,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", ALL),
     ("lib", ALL),
 ];
-const UP_TO_3: &[&str] =
-    &["clock", "error", "telemetry", "wire", "provider", "ledger", "limit", "config", "account", "user", "live"];
+const UP_TO_3: &[&str] = &[
+    "clock",
+    "error",
+    "telemetry",
+    "wire",
+    "provider",
+    "ledger",
+    "limit",
+    "config",
+    "metrics",
+    "account",
+    "user",
+    "live",
+];
 
 /// The only places that name Pingora, as beginnings of paths below `src/`.
 const PINGORA: &[&str] = &["gateway", "admin", "mock", "server", "limit/window.rs"];

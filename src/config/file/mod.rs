@@ -50,6 +50,7 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
         server: tuning::server(section.find("server"), &data_dir)?,
         translation: section.optional("translation", tuning::translation).unwrap_or_default(),
         log: section.optional("log", tuning::log).unwrap_or_default(),
+        metrics: section.optional("metrics", tuning::metrics).unwrap_or_default(),
         data_dir,
     };
     section.done();

@@ -1,7 +1,8 @@
 //! The sections that only refine defaults.
 
 use crate::config::{
-    Bounds, Cooldown, Failover, HeaderRules, LogSettings, Queue, ServerSettings, Streams, Timeouts, Translation,
+    Bounds, Cooldown, Failover, HeaderRules, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts,
+    Translation,
     headers::{DEFAULT_REQUEST, DEFAULT_RESPONSE},
     reader::Item,
 };
@@ -179,4 +180,14 @@ pub(super) fn log(item: &Item<'_>) -> Option<LogSettings> {
     section.set("level", &mut log.level, |item| item.choice(&LEVELS));
     section.done();
     Some(log)
+}
+
+/// `metrics`.
+pub(super) fn metrics(item: &Item<'_>) -> Option<MetricBounds> {
+    let mut section = item.section()?;
+    let mut bounds = MetricBounds::default();
+    section.set("models", &mut bounds.models, |item| item.count(1..=10_000));
+    section.set("fields", &mut bounds.fields, |item| item.count(1..=10_000));
+    section.done();
+    Some(bounds)
 }

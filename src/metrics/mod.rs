@@ -1,0 +1,290 @@
+//! What the SRE scrapes: counters, gauges and histograms of this process.
+//!
+//! `sub2api_*` for what is particular to this gateway, and the names of OpenTelemetry's conventions for generative AI
+//! (<https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/>) as Prometheus spells them. Never holds a key, a
+//! body, or a text that a client chose and no provider confirmed. Invariant: the number of time series is bounded by the
+//! configuration, whatever clients send (`names`).
+
+mod families;
+mod names;
+mod present;
+
+pub use present::{AccountNow, LedgerNow, Present, WindowNow};
+
+use crate::{
+    config::MetricBounds,
+    provider::verdict::FailureClass,
+    telemetry::Access,
+    wire::{Usage, WireFormat, loss::Losses},
+};
+use families::Families;
+use names::{
+    Name::{self, Word},
+    Names,
+};
+use prometheus_client::{encoding::prometheus_text, registry::Registry};
+use std::{fmt, time::Duration};
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// The gateway's own share of a request's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overhead {
+    /// From the last byte of the request's body to its first attempt, without the wait for an account.
+    pub request: Duration,
+    /// From the last byte of the upstream's answer to the end of the exchange.
+    pub reply: Duration,
+}
+
+/// All metrics of a process.
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    /// Accounts, users, providers: the operator's own words.
+    own: Names,
+    models: Names,
+    fields: Names,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new(MetricBounds::default())
+    }
+}
+
+/// The operator's own words are bounded by the file; this only keeps many reloads from adding up.
+const MOST_OWN: usize = 100_000;
+
+impl Metrics {
+    /// Metrics that have counted nothing yet.
+    pub fn new(bounds: MetricBounds) -> Metrics {
+        let mut registry = Registry::default();
+        let families = Families::new(&mut registry);
+        let (own, models, fields) = (Names::new(MOST_OWN), Names::new(bounds.models), Names::new(bounds.fields));
+        Metrics { registry, families, own, models, fields }
+    }
+
+    /// Books a finished request.
+    pub fn request(&self, access: &Access<'_>, provider: &'static str, overhead: Option<Overhead>) {
+        let families = &self.families;
+        let (asked, served) = self.model_names(access);
+        let (account, user) = (self.own.learn(access.account), self.own.learn(access.user));
+        let format = self.own.learn(access.format);
+        let status = self.own.learn(&access.status.to_string());
+        let kind = [
+            ("call", self.own.learn(access.call)),
+            ("format", format.clone()),
+            ("upstream_format", self.own.learn(access.upstream_format)),
+            ("status", status.clone()),
+            ("outcome", self.own.learn(access.outcome)),
+        ];
+        families.requests.get_or_create(&kind).inc();
+        families.user_requests.get_or_create(&[("user", user.clone())]).inc();
+        families.bytes.get_or_create(&[("direction", Word("in"))]).inc_by(access.bytes_in as u64);
+        families.bytes.get_or_create(&[("direction", Word("out"))]).inc_by(access.bytes_out as u64);
+        let format = [("format", format)];
+        families.duration.get_or_create(&format).observe(access.total.as_secs_f64());
+        if let Some(first) = access.first_content {
+            families.first_content.get_or_create(&format).observe(first.as_secs_f64());
+        }
+        if let Some(overhead) = overhead {
+            families.overhead.get_or_create(&[("phase", Word("request"))]).observe(overhead.request.as_secs_f64());
+            families.overhead.get_or_create(&[("phase", Word("reply"))]).observe(overhead.reply.as_secs_f64());
+        }
+        self.tokens(&access.usage, (&account, &user, &served));
+        let failed = if access.status >= 400 { status } else { Word("") };
+        self.gen_ai(access, (asked, served), (Word(provider), failed));
+    }
+
+    /// A model has a label of its own once an answer has shown that it exists.
+    fn model_names(&self, access: &Access<'_>) -> (Name, Name) {
+        if access.status == 200 && access.outcome == "served" && access.served_model != "-" {
+            return (self.models.learn(access.model), self.models.learn(access.served_model));
+        }
+        (self.models.known(access.model), self.models.known(access.served_model))
+    }
+
+    fn tokens(&self, usage: &Usage, (account, user, model): (&Name, &Name, &Name)) {
+        let kinds = [
+            ("input", usage.input),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write),
+            ("cache_write_1h", usage.cache_write_1h),
+            ("output", usage.output),
+            ("reasoning", usage.reasoning),
+        ];
+        for (kind, count) in kinds {
+            let Some(count) = count.filter(|count| *count > 0) else { continue };
+            let kind = Word(kind);
+            let by_account = [("account", account.clone()), ("model", model.clone()), ("kind", kind.clone())];
+            self.families.tokens.get_or_create(&by_account).inc_by(count);
+            self.families.user_tokens.get_or_create(&[("user", user.clone()), ("kind", kind)]).inc_by(count);
+        }
+    }
+
+    /// The same by OpenTelemetry's conventions.
+    fn gen_ai(&self, access: &Access<'_>, (asked, served): (Name, Name), (provider, failed): (Name, Name)) {
+        let families = &self.families;
+        let call = |name, value| {
+            [
+                ("gen_ai_operation_name", Word(operation(access.call))),
+                ("gen_ai_provider_name", provider.clone()),
+                ("gen_ai_request_model", asked.clone()),
+                ("gen_ai_response_model", served.clone()),
+                (name, value),
+            ]
+        };
+        let duration = access.total.as_secs_f64();
+        families.gen_ai_duration.get_or_create(&call("error_type", failed)).observe(duration);
+        if let Some(first) = access.first_content.filter(|_| access.stream) {
+            let provider = [("gen_ai_provider_name", provider.clone())];
+            families.gen_ai_first_token.get_or_create(&provider).observe(first.as_secs_f64());
+        }
+        if access.usage.is_empty() {
+            return;
+        }
+        let tokens = |kind, count: u64| {
+            let call = call("gen_ai_token_type", Word(kind));
+            families.gen_ai_tokens.get_or_create(&call).observe(count as f64);
+        };
+        tokens("input", access.usage.total_input());
+        if let Some(output) = access.usage.output {
+            tokens("output", output);
+        }
+    }
+
+    /// Books an attempt: `None` for one that brought content, else why it failed.
+    pub fn attempt(&self, account: &str, provider: &'static str, failed: Option<FailureClass>) {
+        let result = Word(failed.map_or("ok", FailureClass::name));
+        let labels = [("account", self.own.learn(account)), ("provider", Word(provider)), ("result", result)];
+        self.families.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Books what a translation could not carry.
+    pub fn losses(&self, (from, to): (WireFormat, WireFormat), losses: &Losses) {
+        for loss in losses.iter() {
+            let labels = [
+                ("from", Word(from.name())),
+                ("to", Word(to.name())),
+                ("field", self.fields.learn(&plain(&loss.field))),
+                ("how", Word(loss.how.name())),
+            ];
+            self.families.losses.get_or_create(&labels).inc();
+        }
+    }
+
+    /// Books a cost in nano-dollars.
+    pub fn cost(&self, (account, user, model): (&str, &str, &str), nanos: u64) {
+        let dollars = nanos as f64 / 1e9;
+        let (account, model) = (self.own.learn(account), self.models.known(model));
+        self.families.cost.get_or_create(&[("account", account), ("model", model)]).inc_by(dollars);
+        self.families.user_cost.get_or_create(&[("user", self.own.learn(user))]).inc_by(dollars);
+    }
+
+    /// Everything, in Prometheus' text format 0.0.4; `present` is what holds at this moment.
+    pub fn encode(&self, present: &Present) -> String {
+        self.families.set(present, &|text| self.own.learn(text));
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = prometheus_text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// A field's name without what a client may have put into it: places in lists, and anything but plain characters.
+fn plain(field: &str) -> String {
+    let parts = field.split('.').filter(|part| !part.bytes().all(|b| b.is_ascii_digit()));
+    let plain = parts.filter(|part| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_[]-=".contains(&b)));
+    plain.take(4).collect::<Vec<_>>().join(".")
+}
+
+/// OpenTelemetry's word for a call.
+fn operation(call: &str) -> &'static str {
+    match call {
+        "messages" | "chat_completions" | "responses" => "chat",
+        "generate_content" | "stream_generate_content" => "generate_content",
+        "completions" => "text_completion",
+        "embeddings" | "embed_content" | "batch_embed_contents" => "embeddings",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access<'a>(model: &'a str, status: u16) -> Access<'a> {
+        Access {
+            request: "r",
+            user: "ada",
+            key: "-",
+            client: String::new(),
+            call: "messages",
+            format: "anthropic",
+            upstream_format: "openai_chat",
+            model,
+            served_model: model,
+            account: "a",
+            stream: true,
+            status,
+            outcome: if status == 200 { "served" } else { "refused" },
+            failure: "-",
+            attempts: 1,
+            finish: "-",
+            usage: Usage { input: Some(3), cache_read: Some(4), output: Some(5), ..Usage::default() },
+            bytes_in: 1,
+            bytes_out: 2,
+            first_content: Some(Duration::from_millis(3)),
+            total: Duration::from_millis(30),
+        }
+    }
+
+    fn series(text: &str) -> usize {
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    }
+
+    #[test]
+    fn ten_thousand_hostile_model_names_make_no_more_series_than_the_bound() {
+        let metrics = Metrics::new(MetricBounds { models: 20, fields: 20 });
+        for n in 0..10_000 {
+            let model = format!("hostile-{n}\"\n{}", "x".repeat(n % 300));
+            metrics.request(&access(&model, if n % 2 == 0 { 404 } else { 200 }), "openai", None);
+            let mut losses = Losses::default();
+            losses.dropped(format!("field-{n}.{n}"));
+            metrics.losses((WireFormat::Anthropic, WireFormat::Gemini), &losses);
+        }
+        let text = metrics.encode(&Present::default());
+        assert!(series(&text) < 2_500, "{} series", series(&text));
+        assert!(text.contains("model=\"other\"") && text.len() < 1 << 20);
+    }
+
+    #[test]
+    fn a_request_is_counted_once_with_its_tokens_time_and_outcome() {
+        let metrics = Metrics::default();
+        metrics.request(&access("claude-x", 200), "openai", Some(Overhead::default()));
+        let text = metrics.encode(&Present::default());
+        for line in [
+            "sub2api_requests_total{call=\"messages\",format=\"anthropic\",upstream_format=\"openai_chat\",status=\"200\",outcome=\"served\"} 1",
+            "sub2api_tokens_total{account=\"a\",model=\"claude-x\",kind=\"cache_read\"} 4",
+            "sub2api_user_tokens_total{user=\"ada\",kind=\"output\"} 5",
+            "sub2api_request_duration_seconds_count{format=\"anthropic\"} 1",
+            "sub2api_overhead_seconds_count{phase=\"reply\"} 1",
+            "gen_ai_client_token_usage_sum{gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"openai\",gen_ai_request_model=\"claude-x\",gen_ai_response_model=\"claude-x\",gen_ai_token_type=\"input\"} 7",
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn places_in_lists_and_clients_words_are_left_out_of_field_names() {
+        assert_eq!(plain("messages.12.content.3.cache_control"), "messages.content.cache_control");
+        assert_eq!(plain("tools.\"evil\n\".strict"), "tools.strict");
+    }
+}
