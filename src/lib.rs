@@ -14,5 +14,6 @@ pub mod mock;
 pub mod provider;
 pub mod server;
 pub mod telemetry;
+pub mod trace;
 pub mod user;
 pub mod wire;

@@ -5,15 +5,19 @@
 use crate::{
     account::Pool,
     clock::{Clock, Moment},
-    config::Config,
+    config::{Config, Faults},
     metrics::Metrics,
     user::KeyRing,
 };
 use arc_swap::ArcSwap;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
+use tokio::sync::Notify;
 
 /// One configuration with its accounts and keys.
 #[derive(Debug)]
@@ -41,6 +45,22 @@ pub struct Counters {
     pub draining: AtomicBool,
 }
 
+/// What came of a reload.
+#[derive(Debug)]
+pub enum Reload {
+    /// The file is in force.
+    Done {
+        /// Its accounts.
+        accounts: usize,
+        /// Keys whose change takes effect at the next start.
+        restart_needed: Vec<&'static str>,
+    },
+    /// The file is faulty.
+    Refused(Faults),
+    /// There is no file.
+    NoFile,
+}
+
 /// The state of a process.
 #[derive(Debug)]
 pub struct Live {
@@ -51,6 +71,10 @@ pub struct Live {
     pub counters: Arc<Counters>,
     /// What has happened so far.
     pub metrics: Metrics,
+    /// The file that a reload reads.
+    file: OnceLock<PathBuf>,
+    /// Told when the process is to end after its last request.
+    end: Notify,
     random: AtomicU64,
 }
 
@@ -67,6 +91,8 @@ impl Live {
             clock,
             counters: Arc::default(),
             metrics,
+            file: OnceLock::new(),
+            end: Notify::new(),
             random,
         })
     }
@@ -80,6 +106,48 @@ impl Live {
     pub fn reload(&self, config: Config) {
         let next = snapshot(config, Some(&self.snapshot.load().pool), self.clock.now());
         self.snapshot.store(Arc::new(next));
+    }
+
+    /// Remembers the file that [`Live::reload_file`] reads.
+    pub fn keep_file(&self, file: PathBuf) {
+        let _ = self.file.set(file);
+    }
+
+    /// Whether there is such a file.
+    pub fn keeps_file(&self) -> bool {
+        self.file.get().is_some()
+    }
+
+    /// Reads the configuration file again: validated first, swapped whole, the last good one kept. Writes the outcome to
+    /// the log.
+    pub fn reload_file(&self) -> Reload {
+        let Some(file) = self.file.get() else { return Reload::NoFile };
+        let loaded = match Config::load(file) {
+            Ok(loaded) => loaded,
+            Err(faults) => {
+                log::error!("reload refused, the last good configuration stays in force:\n{faults}");
+                return Reload::Refused(faults);
+            }
+        };
+        let restart_needed = loaded.config.restart_needed(&self.snapshot().config);
+        for key in &restart_needed {
+            log::warn!("reload: a change of `{key}` takes effect at the next start");
+        }
+        let accounts = loaded.config.accounts.len();
+        self.reload(loaded.config);
+        log::info!("reloaded {}: {accounts} accounts", file.display());
+        Reload::Done { accounts, restart_needed }
+    }
+
+    /// Asks the process to end after its last request.
+    pub fn drain(&self) {
+        self.counters.draining.store(true, Ordering::Relaxed);
+        self.end.notify_one();
+    }
+
+    /// Waits until the process was asked to end.
+    pub async fn drained(&self) {
+        self.end.notified().await;
     }
 
     /// Whether a new request would find an account.

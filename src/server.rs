@@ -94,10 +94,14 @@ pub struct Running {
 pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
     prepare(&config, &options)?;
     let live = Live::new(config, Clock::System);
+    if let Some(file) = &options.config_file {
+        live.keep_file(file.clone());
+    }
     let stop = Arc::new(tokio::sync::Notify::new());
     let server = assemble(&live, &options)?;
     let phases = server.watch_execution_phase();
-    let watch = Watch::new(stop.clone(), options.signals, live.snapshot().config.server.upgrade_socket.clone());
+    let watch =
+        Watch::new((live.clone(), stop.clone()), options.signals, live.snapshot().config.server.upgrade_socket.clone());
     let thread = thread::spawn(move || server.run(RunArgs { shutdown_signal: Box::new(watch) }));
     Ok(Running { live, stop, phases, thread: Some(thread) })
 }
@@ -159,8 +163,8 @@ fn assemble(live: &Arc<Live>, options: &Options) -> Result<Server, StartError> {
         service.add_tcp(&admin.listen.to_string());
         server.add_service(service);
     }
-    if let Some(file) = options.config_file.clone().filter(|_| options.signals) {
-        server.add_service(background_service("reload", reload::OnHangup::new(live.clone(), file)));
+    if live.keeps_file() && options.signals {
+        server.add_service(background_service("reload", reload::OnHangup::new(live.clone())));
     }
     Ok(server)
 }
@@ -187,7 +191,9 @@ impl Running {
 
     /// Waits until the listeners accept.
     pub fn wait_ready(&self) -> bool {
-        let addresses = self.live.snapshot().config.listen.clone();
+        let snapshot = self.live.snapshot();
+        let admin = snapshot.config.admin.as_ref().map(|admin| admin.listen);
+        let addresses: Vec<SocketAddr> = snapshot.config.listen.iter().copied().chain(admin).collect();
         let give_up = Clock::System.now().mono + Duration::from_secs(20);
         while Clock::System.now().mono < give_up {
             if addresses.iter().all(|address| std::net::TcpStream::connect(address).is_ok()) {

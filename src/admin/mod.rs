@@ -1,10 +1,20 @@
-//! The admin listener: whether the process lives, and whether it can serve. Everything else asks for the admin key.
+//! The admin listener: accounts, metrics, reload and drain, for the operator alone.
+//!
+//! Every path but the health checks asks for the admin key. Answers are JSON; an error says what to do. Nothing here is on
+//! the way of a client's request. Never shows a key, neither a provider's nor a member's.
+
+mod accounts;
+mod answer;
+mod present;
+mod process;
+mod route;
 
 use crate::live::Live;
+use answer::Answer;
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::{HeaderMap, Response, header};
 use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession};
+use route::Ask;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -18,16 +28,6 @@ impl Admin {
     /// Over this state.
     pub fn new(live: Arc<Live>) -> Admin {
         Admin { live }
-    }
-
-    fn answer(&self, path: &str, headers: &HeaderMap) -> (u16, &'static str) {
-        match path {
-            "/livez" => (200, "alive\n"),
-            "/readyz" if self.live.is_ready() => (200, "ready\n"),
-            "/readyz" => (503, "not ready\n"),
-            _ if !self.is_admin(headers) => (401, "the admin key is missing or wrong: send `Authorization: Bearer`\n"),
-            _ => (404, "there is no such path here\n"),
-        }
     }
 
     /// Compares hashes in constant time, so that neither content nor length of the key shows in the time taken.
@@ -44,14 +44,10 @@ impl Admin {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
-        let (status, text) = self.answer(head.uri.path(), &head.headers);
-        let body = Bytes::from_static(text.as_bytes()).to_vec();
-        let mut response = Response::new(body);
-        *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-        let length = http::HeaderValue::from(response.body().len());
-        response.headers_mut().insert(header::CONTENT_LENGTH, length);
-        let kind = http::HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response
+        let ask = Ask::new(self.live.clone(), &head.method, &head.uri);
+        let is_admin = self.is_admin(&head.headers);
+        // Some answers read the disk; the listener's one thread is not held up by them.
+        let answer = tokio::task::spawn_blocking(move || route::answer(&ask, is_admin)).await;
+        answer.unwrap_or_else(|_| Answer::fault(500, "the answer could not be made; the log says why")).into_response()
     }
 }

@@ -1,12 +1,14 @@
 //! The commands of the program, one file each. They alone print.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 
+mod admin;
 mod check;
 mod demo;
 mod key;
 mod log;
 mod mock;
 mod serve;
+mod status;
 mod translate;
 
 use lexopt::prelude::*;
@@ -20,6 +22,7 @@ sub2api: one endpoint in front of many AI provider accounts
   sub2api demo [--listen ADDRESS]       run the gateway with built-in mock providers
   sub2api mock [--listen ADDRESS]       run the mock providers alone
   sub2api key new                       make a key for a user
+  sub2api status [--watch]              the accounts of a running gateway
   sub2api translate --from F --to G     show a request or a reply in another wire format, and what is lost
   sub2api --version | --help
 
@@ -48,6 +51,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode, lexopt::Error> {
             "demo" => demo::command(parser),
             "mock" => mock::command(parser),
             "key" => key::command(parser),
+            "status" => status::command(parser),
             "translate" => translate::command(parser),
             other => Err(format!("there is no command `{other}`").into()),
         },

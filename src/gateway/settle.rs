@@ -55,6 +55,7 @@ fn report(shared: &Shared, exchange: &mut Exchange, verdict: &Verdict) {
     let account = &settings.name;
     shared.live.metrics.attempt(account, settings.provider.name(), Some(verdict.class));
     if verdict.class.fails_over() {
+        shared.live.metrics.failed(&exchange.id, account, verdict, now);
         telemetry::attempt_failed(&exchange.id, account, verdict);
     }
     if telling {

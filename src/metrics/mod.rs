@@ -5,15 +5,18 @@
 //! body, or a text that a client chose and no provider confirmed. Invariant: the number of time series is bounded by the
 //! configuration, whatever clients send (`names`).
 
+mod failures;
 mod families;
 mod names;
 mod present;
 
+pub use failures::FailedAttempt;
 pub use present::{AccountNow, LedgerNow, Present, WindowNow};
 
 use crate::{
+    clock::Moment,
     config::MetricBounds,
-    provider::verdict::FailureClass,
+    provider::verdict::{FailureClass, Verdict},
     telemetry::Access,
     wire::{Usage, WireFormat, loss::Losses},
 };
@@ -45,6 +48,7 @@ pub struct Metrics {
     own: Names,
     models: Names,
     fields: Names,
+    failures: failures::Failures,
 }
 
 impl fmt::Debug for Metrics {
@@ -68,7 +72,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let families = Families::new(&mut registry);
         let (own, models, fields) = (Names::new(MOST_OWN), Names::new(bounds.models), Names::new(bounds.fields));
-        Metrics { registry, families, own, models, fields }
+        Metrics { registry, families, own, models, fields, failures: failures::Failures::default() }
     }
 
     /// Books a finished request.
@@ -165,6 +169,16 @@ impl Metrics {
         let result = Word(failed.map_or("ok", FailureClass::name));
         let labels = [("account", self.own.learn(account)), ("provider", Word(provider)), ("result", result)];
         self.families.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Keeps a failed attempt for [`Metrics::failures`].
+    pub fn failed(&self, request: &str, account: &str, verdict: &Verdict, now: Moment) {
+        self.failures.keep(request, account, verdict, now);
+    }
+
+    /// The last failed attempts, the newest first.
+    pub fn failures(&self, most: usize) -> Vec<FailedAttempt> {
+        self.failures.newest(most)
     }
 
     /// Books what a translation could not carry.

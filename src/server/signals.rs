@@ -2,6 +2,7 @@
 //!
 //! `SIGTERM` drains, `SIGINT` ends at once, `SIGQUIT` hands the listeners to a new process that waits for them.
 
+use crate::live::Live;
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use std::{
@@ -18,15 +19,16 @@ use tokio::{
 
 /// What Pingora waits for.
 pub(super) struct Watch {
+    live: Arc<Live>,
     stop: Arc<Notify>,
     signals: bool,
     upgrade_socket: PathBuf,
 }
 
 impl Watch {
-    /// Waits for `stop`, and for the process' signals if they are meant for this server.
-    pub(super) fn new(stop: Arc<Notify>, signals: bool, upgrade_socket: PathBuf) -> Watch {
-        Watch { stop, signals, upgrade_socket }
+    /// Waits for `stop`, for the admin listener's word, and for the process' signals if they are meant for this server.
+    pub(super) fn new((live, stop): (Arc<Live>, Arc<Notify>), signals: bool, upgrade_socket: PathBuf) -> Watch {
+        Watch { live, stop, signals, upgrade_socket }
     }
 }
 
@@ -49,6 +51,7 @@ impl ShutdownSignalWatch for Watch {
         loop {
             tokio::select! {
                 () = self.stop.notified() => return ShutdownSignal::FastShutdown,
+                () = self.live.drained() => return ShutdownSignal::GracefulTerminate,
                 () = came(&mut terminate) => return ShutdownSignal::GracefulTerminate,
                 () = came(&mut interrupt) => return ShutdownSignal::FastShutdown,
                 () = came(&mut quit) => {

@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod admin;
 mod anthropic;
 mod bodies;
 mod client;

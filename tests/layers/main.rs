@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limit", &["clock", "error", "wire", "telemetry", "ledger"]),
     ("config", &["clock", "error", "wire", "telemetry", "provider", "ledger", "limit"]),
     ("metrics", &["clock", "error", "wire", "provider", "telemetry", "config"]),
+    ("trace", &["clock", "error", "wire", "provider", "telemetry", "config"]),
     ("account", &["clock", "error", "wire", "telemetry", "provider", "ledger", "limit", "config"]),
     ("user", &["clock", "error", "wire", "telemetry", "provider", "ledger", "limit", "config"]),
     ("live", UP_TO_3),
