@@ -7,6 +7,7 @@ use crate::{
     clock::{Clock, Moment},
     config::{Config, Faults},
     metrics::Metrics,
+    trace,
     user::KeyRing,
 };
 use arc_swap::ArcSwap;
@@ -71,6 +72,8 @@ pub struct Live {
     pub counters: Arc<Counters>,
     /// What has happened so far.
     pub metrics: Metrics,
+    /// Spans that wait for the exporter, where traces are switched on.
+    pub traces: Option<trace::Queue>,
     /// The file that a reload reads.
     file: OnceLock<PathBuf>,
     /// Told when the process is to end after its last request.
@@ -86,11 +89,13 @@ impl Live {
         let _ = getrandom::fill(&mut seed);
         let random = AtomicU64::new(u64::from_le_bytes(seed));
         let metrics = Metrics::new(config.metrics);
+        let traces = config.traces.as_ref().map(|settings| trace::Queue::new(settings.queue));
         Arc::new(Live {
             snapshot: ArcSwap::from_pointee(snapshot(config, None, clock.now())),
             clock,
             counters: Arc::default(),
             metrics,
+            traces,
             file: OnceLock::new(),
             end: Notify::new(),
             random,

@@ -6,6 +6,7 @@
 mod connections;
 mod reload;
 mod signals;
+mod traces;
 
 use crate::{
     admin::Admin,
@@ -162,6 +163,9 @@ fn assemble(live: &Arc<Live>, options: &Options) -> Result<Server, StartError> {
         service.threads = Some(1);
         service.add_tcp(&admin.listen.to_string());
         server.add_service(service);
+    }
+    if let Some(settings) = &config.traces {
+        server.add_service(background_service("traces", traces::Exporter::new(live.clone(), settings.clone())));
     }
     if live.keeps_file() && options.signals {
         server.add_service(background_service("reload", reload::OnHangup::new(live.clone())));

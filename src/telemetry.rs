@@ -106,9 +106,14 @@ struct Line<'a> {
     total_ms: f64,
 }
 
+impl Access<'_> {
+    /// The most characters of a text that others chose that a line bears.
+    pub const MOST_SHOWN: usize = 200;
+}
+
 /// The start of a text that others chose, as long as a line can bear.
 fn clip(text: &str) -> &str {
-    text.char_indices().nth(200).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
+    text.char_indices().nth(Access::MOST_SHOWN).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
 
 fn millis(time: Duration) -> f64 {

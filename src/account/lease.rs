@@ -122,7 +122,7 @@ pub struct Lease {
     /// What was leased.
     pub candidate: Candidate,
     /// When it was made.
-    pub(super) begun: Moment,
+    pub begun: Moment,
     /// The random number that it was drawn with.
     pub(super) draw: u64,
     line: Arc<Line>,

@@ -82,6 +82,7 @@ pub(super) fn config(surroundings: &Surroundings<'_>) -> Result<Loaded, Faults> 
         translation: Default::default(),
         log: Default::default(),
         metrics: Default::default(),
+        traces: None,
     };
     Ok(Loaded { config, warnings })
 }

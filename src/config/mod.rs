@@ -24,7 +24,8 @@ pub use fault::{Fault, Faults};
 pub use headers::HeaderRules;
 use reader::{Reader, Surroundings};
 pub use settings::{
-    AccountSettings, Admin, Http2, KeySettings, Limits, ModelAlias, ModelRule, Quota, Target, Tls, UserSettings, Window,
+    AccountSettings, Admin, Http2, KeySettings, Limits, ModelAlias, ModelRule, Quota, Target, Tls, TraceSettings,
+    UserSettings, Window,
 };
 use std::{
     fs::File,
@@ -81,6 +82,8 @@ pub struct Config {
     pub log: LogSettings,
     /// The metrics' labels.
     pub metrics: MetricBounds,
+    /// Where spans are sent; nowhere by default.
+    pub traces: Option<TraceSettings>,
 }
 
 /// A configuration that was read without a fault.
@@ -139,6 +142,7 @@ impl Config {
             ("server", self.server != in_force.server),
             ("log", self.log != in_force.log),
             ("metrics", self.metrics != in_force.metrics),
+            ("traces", self.traces != in_force.traces),
             ("bounds.connections", self.bounds.connections != in_force.bounds.connections),
         ]
         .into_iter()

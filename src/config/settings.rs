@@ -31,6 +31,19 @@ pub struct Admin {
     pub key: Secret,
 }
 
+/// Where spans are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceSettings {
+    /// The collector's OTLP/HTTP address for traces.
+    pub endpoint: BaseUrl,
+    /// The service's name in it. Default `sub2api`.
+    pub service: String,
+    /// Most finished requests that wait to be sent. Default 2 048.
+    pub queue: usize,
+    /// Extra headers for every export.
+    pub headers: Vec<(http::HeaderName, Secret)>,
+}
+
 /// An upstream account.
 #[derive(Clone, Debug)]
 pub struct AccountSettings {

@@ -9,6 +9,7 @@ use super::{
     internal,
     lane::Translation,
     route::{Route, Target},
+    span,
     state::Shared,
 };
 use crate::{
@@ -68,6 +69,7 @@ fn unknown_model(exchange: &Exchange, model: &str, endpoint: &Endpoint) -> Rejec
 
 /// Begins the next attempt, or says why there is none.
 pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(), Rejection> {
+    span::attempt_over(shared, exchange, shared.live.clock.now());
     exchange.attempt = None;
     let failover = exchange.snapshot.config.failover;
     loop {

@@ -10,6 +10,7 @@ use super::{
     mask,
     reply::Reply,
     route::{Route, Target},
+    span::Spans,
     state::Shared,
 };
 use crate::{
@@ -72,6 +73,8 @@ pub struct Exchange {
     pub(super) refused: Option<Rejection>,
     /// The upstream's answer, to be written when Pingora gives up.
     pub(super) answer: Option<Answer>,
+    /// What a trace tells of it, where traces are switched on.
+    pub(super) spans: Option<Box<Spans>>,
     /// When what happened, for the gateway's own share of the time.
     pub(super) marks: Marks,
 }
@@ -243,6 +246,7 @@ impl Exchange {
             rejection: None,
             refused: None,
             answer: None,
+            spans: None,
             marks: Marks::default(),
         }
     }

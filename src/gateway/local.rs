@@ -6,7 +6,7 @@ use super::{
     exchange::{Answer, Exchange, Outcome, Request},
     ingress, internal, relay,
     route::{self, Target},
-    settle,
+    settle, span,
     state::Shared,
 };
 use crate::{
@@ -28,6 +28,7 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     let (permit, requests) = RequestPermit::take(&shared.live.counters);
     exchange.permit = Some(permit);
     adopt_id(session, exchange);
+    span::begin(shared, exchange, session.get_header("traceparent").and_then(|value| value.to_str().ok()));
     let config = exchange.snapshot.clone();
     let bounds = &config.config.bounds;
     session.as_downstream_mut().set_read_timeout(Some(bounds.client_read));

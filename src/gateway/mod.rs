@@ -17,6 +17,7 @@ mod reply;
 mod resolve;
 mod route;
 mod settle;
+mod span;
 mod state;
 mod upstream;
 

@@ -7,6 +7,7 @@ use super::{
     local,
     relay::{self, ANSWERED, FAILED_OVER, NOTHING_LEFT},
     reply::Step,
+    span,
     state::Shared,
 };
 use crate::{
@@ -51,6 +52,7 @@ fn report(shared: &Shared, exchange: &mut Exchange, verdict: &Verdict) {
     if std::mem::replace(&mut attempt.reported, true) {
         return;
     }
+    span::failed(&mut exchange.spans, verdict);
     let settings = &attempt.lease.candidate.account.settings;
     let account = &settings.name;
     shared.live.metrics.attempt(account, settings.provider.name(), Some(verdict.class));
@@ -272,6 +274,8 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
         exchange.outcome = if ended { Outcome::Served } else { Outcome::ClientGone };
     }
     log(shared, session, exchange);
+    let call = exchange.endpoint().map_or("-", |endpoint| endpoint.name());
+    span::end(shared, exchange, call, shared.live.clock.now());
     exchange.attempt = None;
 }
 

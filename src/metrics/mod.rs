@@ -220,7 +220,7 @@ fn plain(field: &str) -> String {
 }
 
 /// OpenTelemetry's word for a call.
-fn operation(call: &str) -> &'static str {
+pub fn operation(call: &str) -> &'static str {
     match call {
         "messages" | "chat_completions" | "responses" => "chat",
         "generate_content" | "stream_generate_content" => "generate_content",

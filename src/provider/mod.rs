@@ -97,6 +97,11 @@ impl BaseUrl {
     }
 }
 
+/// Reads an `http` or `https` URL without a query, such as a collector's. The error is a sentence for a configuration fault.
+pub fn plain_url(text: &str) -> Result<BaseUrl, String> {
+    base_url::without_query(base_url::parse(text)?)
+}
+
 /// Every provider, in the order of the table in `docs/accounts.md`.
 pub static PROVIDERS: &[&dyn Provider] = &[
     &anthropic::Anthropic,

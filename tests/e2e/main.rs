@@ -39,6 +39,7 @@ mod rough;
 mod seeds;
 mod storm;
 mod streams;
+mod traces;
 #[path = "../wire/traffic.rs"]
 #[allow(dead_code, reason = "shared with the wire tests")]
 mod traffic;

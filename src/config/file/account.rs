@@ -229,7 +229,7 @@ fn http2(item: &Item<'_>) -> Option<Http2> {
 }
 
 /// Extra headers for every call. Their values are secrets, since they often are.
-fn extra_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Secret)>> {
+pub(super) fn extra_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Secret)>> {
     let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
     for (key, item) in item.pairs()? {
         let Ok(name) = HeaderName::from_bytes(key.as_bytes()) else {

@@ -7,6 +7,7 @@ mod alias;
 mod common;
 mod links;
 pub(super) mod listen;
+mod traces;
 mod tuning;
 mod user;
 
@@ -51,6 +52,7 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
         translation: section.optional("translation", tuning::translation).unwrap_or_default(),
         log: section.optional("log", tuning::log).unwrap_or_default(),
         metrics: section.optional("metrics", tuning::metrics).unwrap_or_default(),
+        traces: section.optional("traces", traces::traces),
         data_dir,
     };
     section.done();
