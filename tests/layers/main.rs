@@ -43,6 +43,7 @@ const UP_TO_3: &[&str] = &[
     "limit",
     "config",
     "metrics",
+    "trace",
     "account",
     "user",
     "live",
