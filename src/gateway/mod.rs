@@ -7,7 +7,9 @@ mod bounds;
 mod catalog;
 mod dispatch;
 mod downstream;
+mod egress;
 mod exchange;
+mod handshake;
 mod ingress;
 mod lane;
 mod local;
@@ -19,6 +21,7 @@ mod route;
 mod settle;
 mod span;
 mod state;
+mod tasks;
 mod upstream;
 
 pub use exchange::Exchange;

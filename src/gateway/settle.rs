@@ -3,6 +3,7 @@
 use super::{
     dispatch,
     downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
+    egress,
     exchange::{Answer, Exchange, Failure, Outcome},
     local,
     relay::{self, ANSWERED, FAILED_OVER, NOTHING_LEFT},
@@ -83,8 +84,9 @@ pub(super) fn broke_off(shared: &Shared, exchange: &mut Exchange, verdict: Verdi
 /// A connection could not be made: the host's next address, else the next account.
 pub(super) fn connect_failed(shared: &Shared, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
     if let Some(attempt) = &mut exchange.attempt {
-        let base = &attempt.lease.candidate.account.settings.base_url;
-        let addresses = shared.resolver.failed(&base.host, base.port);
+        let settings = &attempt.lease.candidate.account.settings;
+        let (host, port) = egress::first_hop(settings, &settings.base_url);
+        let addresses = shared.resolver.failed(host, port);
         attempt.connects_failed += 1;
         attempt.again = attempt.connects_failed < addresses;
         if !attempt.again {

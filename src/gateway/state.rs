@@ -1,6 +1,6 @@
 //! What all requests of the gateway share.
 
-use super::{catalog::Catalog, resolve::Resolver};
+use super::{catalog::Catalog, egress::Egress, resolve::Resolver};
 use crate::live::Live;
 use std::sync::Arc;
 
@@ -12,11 +12,14 @@ pub struct Shared {
     pub(super) resolver: Resolver,
     /// Model lists of upstreams.
     pub(super) catalog: Catalog,
+    /// Ways out through proxies.
+    pub(super) egress: Arc<Egress>,
 }
 
 impl Shared {
     /// Nothing known yet but the process' state.
     pub fn new(live: Arc<Live>) -> Arc<Shared> {
-        Arc::new(Shared { live, resolver: Resolver::default(), catalog: Catalog::default() })
+        let egress = Egress::new(live.snapshot().config.server.ca_file.clone());
+        Arc::new(Shared { live, resolver: Resolver::default(), catalog: Catalog::default(), egress })
     }
 }

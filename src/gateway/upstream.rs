@@ -4,10 +4,15 @@
 //! addresses is carried over, and nothing about the client is invented.
 
 use super::{
+    egress,
     exchange::{Attempt, Exchange},
+    handshake::Target,
     state::Shared,
 };
-use crate::config::{AccountSettings, HeaderRules, Http2};
+use crate::{
+    config::{AccountSettings, HeaderRules, Http2},
+    provider::BaseUrl,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Version, header};
 use pingora::{
@@ -30,21 +35,8 @@ const SENT_AHEAD_ON_CONNECTION: u32 = 1 << 30;
 /// The peer of an account.
 pub(super) async fn peer(shared: &Shared, settings: &AccountSettings) -> Result<Box<HttpPeer>> {
     let base = &settings.base_url;
-    let address = shared.resolver.address(&base.host, base.port).await.map_err(|cause| {
-        let mut error = Error::because(ErrorType::ConnectError, "name look-up", cause);
-        error.as_up();
-        error
-    })?;
-    let mut peer = HttpPeer::new(address, base.tls, base.host.clone());
+    let mut peer = peer_at(shared, settings, base).await?;
     if let Some(options) = peer.get_mut_peer_options() {
-        options.connection_timeout = Some(settings.timeouts.connect);
-        options.total_connection_timeout = Some(settings.timeouts.connect);
-        options.idle_timeout = Some(KEPT_IDLE);
-        options.write_timeout = Some(settings.timeouts.idle);
-        // Silence is measured by the adapter, which can tell the wait for content from a pause within it.
-        options.read_timeout = None;
-        options.h2_stream_window_size = Some(SENT_AHEAD);
-        options.h2_connection_window_size = Some(SENT_AHEAD_ON_CONNECTION);
         options.alpn = match settings.http2 {
             Http2::Auto if base.tls => ALPN::H2H1,
             Http2::Auto | Http2::Never => ALPN::H1,
@@ -52,6 +44,35 @@ pub(super) async fn peer(shared: &Shared, settings: &AccountSettings) -> Result<
         };
     }
     Ok(Box::new(peer))
+}
+
+/// The peer of a URL that an account calls, by the account's way out and its time limits; HTTP/1.1 unless changed.
+pub(super) async fn peer_at(shared: &Shared, settings: &AccountSettings, base: &BaseUrl) -> Result<HttpPeer> {
+    let (host, port) = egress::first_hop(settings, base);
+    let address = shared.resolver.address(host, port).await.map_err(|cause| {
+        let mut error = Error::because(ErrorType::ConnectError, "name look-up", cause);
+        error.as_up();
+        error
+    })?;
+    let connect = settings.timeouts.connect;
+    let mut peer = match &settings.proxy {
+        Some(proxy) => {
+            let target = Target { host: base.host.clone(), port: base.port };
+            egress::through(&shared.egress, proxy, address, egress::Route { target, tls: base.tls, connect })
+        }
+        None => HttpPeer::new(address, base.tls, base.host.clone()),
+    };
+    if let Some(options) = peer.get_mut_peer_options() {
+        options.connection_timeout = Some(connect);
+        options.total_connection_timeout = Some(connect);
+        options.idle_timeout = Some(KEPT_IDLE);
+        options.write_timeout = Some(settings.timeouts.idle);
+        // Silence is measured by the adapter, which can tell the wait for content from a pause within it.
+        options.read_timeout = None;
+        options.h2_stream_window_size = Some(SENT_AHEAD);
+        options.h2_connection_window_size = Some(SENT_AHEAD_ON_CONNECTION);
+    }
+    Ok(peer)
 }
 
 /// Turns the copy of the client's header that Pingora offers into the provider's request.

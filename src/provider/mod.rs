@@ -33,6 +33,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The environment variable that holds its key by convention.
     fn key_env(&self) -> Option<&'static str>;
 
+    /// Whether it serves nobody without credentials.
+    fn needs_credentials(&self) -> bool {
+        self.key_env().is_some()
+    }
+
     /// Reads a `base_url` as this provider's own SDK takes it; a missing or doubled version segment is understood.
     /// The error says what is wrong, for a configuration fault.
     fn base_url(&self, text: &str) -> Result<BaseUrl, String>;
@@ -87,6 +92,22 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
+    /// Reads an `http` or `https` URL that is no provider's. The error says what is wrong, without repeating the text.
+    pub fn parse(text: &str) -> Result<BaseUrl, String> {
+        base_url::parse(text)
+    }
+
+    /// Path and query of the URL itself.
+    pub fn target(&self) -> String {
+        let path = if self.prefix.is_empty() { "/" } else { &self.prefix };
+        base_url::with_query(path.to_owned(), &self.query, None, &[])
+    }
+
+    /// Whether it leads no further than this machine.
+    pub fn is_local(&self) -> bool {
+        self.host == "localhost" || self.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    }
+
     /// The `Host` header's value.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

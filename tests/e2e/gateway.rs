@@ -55,6 +55,11 @@ pub(crate) fn account(name: &str, provider: &str, url: &str, more: &str) -> Stri
 impl Gateway {
     /// Starts a gateway with these accounts; `more` is YAML at the top level.
     pub(crate) async fn start(accounts: &[String], more: &str) -> Gateway {
+        Gateway::start_with_server(accounts, &format!("server: {{ threads: 2 }}\n{more}")).await
+    }
+
+    /// The same, where `more` says the `server` section too.
+    pub(crate) async fn start_with_server(accounts: &[String], more: &str) -> Gateway {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let serial = COUNT.fetch_add(1, Ordering::Relaxed);
         let data = std::env::temp_dir().join(format!("sub2api-e2e-{}-{serial}", std::process::id()));
@@ -65,7 +70,7 @@ impl Gateway {
             format!("users: [ {{ name: tester, keys: [\"{}\"] }} ]\n", test_key())
         };
         let text = format!(
-            "listen: [\"{address}\"]\ndata_dir: {}\nserver: {{ threads: 2 }}\n{users}accounts:\n{}{more}",
+            "listen: [\"{address}\"]\ndata_dir: {}\n{users}accounts:\n{}{more}",
             data.display(),
             accounts.concat()
         );

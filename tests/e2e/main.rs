@@ -19,6 +19,7 @@ mod client_h2;
 #[path = "../support/dice.rs"]
 mod dice;
 mod discretion;
+mod egress;
 #[path = "../wire/expected.rs"]
 mod expected;
 mod failover;
@@ -32,6 +33,7 @@ mod log;
 mod panics;
 mod paths;
 mod pauses;
+mod proxy;
 mod recorded;
 mod recording;
 mod rough;
@@ -39,6 +41,7 @@ mod rough;
 mod seeds;
 mod storm;
 mod streams;
+mod tls;
 mod traces;
 #[path = "../wire/traffic.rs"]
 #[allow(dead_code, reason = "shared with the wire tests")]
