@@ -62,6 +62,14 @@ pub enum Encoding {
 }
 
 impl Grant {
+    /// The address by which the provider knows the account, where it has one.
+    pub fn email(&self) -> Option<&str> {
+        match &self.kind {
+            GrantKind::RefreshToken(_) => None,
+            GrantKind::ServiceAccount(account) => Some(&account.email),
+        }
+    }
+
     /// Tells grants apart without showing them. Another fingerprint means that what was traded before counts no more.
     pub fn fingerprint(&self) -> [u8; 32] {
         let url = format!("{}{}?{}", self.token_url.authority(), self.token_url.prefix, self.token_url.query);

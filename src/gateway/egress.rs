@@ -173,8 +173,7 @@ impl Dialer {
             options.total_connection_timeout = Some(self.connect);
         }
         let tls = self.egress.tls.get_or_init(|| TransportConnector::new(Some(self.egress.options(0))));
-        let mut outer =
-            tls.new_stream(&peer).await.map_err(|cause| Error::because(NO_PROXY, "in TLS", cause))?;
+        let mut outer = tls.new_stream(&peer).await.map_err(|cause| Error::because(NO_PROXY, "in TLS", cause))?;
         handshake::connect(&mut outer, &self.target, self.proxy.login.as_ref()).await.map_err(refused)?;
         let (ours, pingoras) = UnixStream::pair().map_err(|cause| Error::because(NO_PROXY, "", cause))?;
         self.egress.tasks.begin(async move {

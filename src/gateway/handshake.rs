@@ -214,7 +214,8 @@ mod tests {
         ours.read_exact(&mut rest).await.unwrap();
         assert_eq!(&rest, b"PRI");
         let asked = String::from_utf8(sent(ours, proxys).await).unwrap();
-        let expected = "CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\nProxy-Authorization: Basic dTpw\r\n\r\n";
+        let expected =
+            "CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\nProxy-Authorization: Basic dTpw\r\n\r\n";
         assert_eq!(asked, expected);
     }
 

@@ -10,7 +10,7 @@ use super::{
     state::Shared,
 };
 use crate::{
-    config::{AccountSettings, HeaderRules, Http2},
+    config::{AccountSettings, HeaderRules, Http2, secret::Secret},
     provider::BaseUrl,
 };
 use bytes::Bytes;
@@ -98,7 +98,7 @@ pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut Reque
         built.insert_header(header::CONTENT_LENGTH, attempt.body.len())?;
     }
     built.insert_header("x-request-id", exchange.id.as_str())?;
-    authorise(settings, &mut built)?;
+    authorise(settings, attempt.bearer.as_ref(), &mut built)?;
     *header = built;
     Ok(())
 }
@@ -109,8 +109,12 @@ fn belongs_to_a_format(name: &str) -> bool {
     name == "accept" || name == "content-type" || FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
-/// Shows the account's key, and adds the headers that provider and account ask for.
-pub(super) fn authorise(settings: &AccountSettings, request: &mut RequestHeader) -> Result<()> {
+/// Shows the account's key or token, and adds the headers that provider and account ask for.
+pub(super) fn authorise(
+    settings: &AccountSettings,
+    bearer: Option<&Secret>,
+    request: &mut RequestHeader,
+) -> Result<()> {
     for (name, value) in settings.provider.default_headers() {
         if !request.headers.contains_key(*name) {
             request.insert_header(*name, *value)?;
@@ -120,10 +124,30 @@ pub(super) fn authorise(settings: &AccountSettings, request: &mut RequestHeader)
         let (name, value) = settings.provider.credential(key.expose());
         request.insert_header(name, secret(&value)?)?;
     }
+    if let Some(token) = bearer {
+        request.insert_header(header::AUTHORIZATION, secret(&format!("Bearer {}", token.expose()))?)?;
+    }
     for (name, value) in &settings.headers {
-        request.insert_header(name.clone(), secret(value.expose())?)?;
+        // A list: the account's words stand beside the client's.
+        let clients = request.headers.get(name).filter(|_| name == "anthropic-beta").and_then(|v| v.to_str().ok());
+        let value = match clients {
+            Some(clients) => secret(&joined(clients, value.expose()))?,
+            None => secret(value.expose())?,
+        };
+        request.insert_header(name.clone(), value)?;
     }
     Ok(())
+}
+
+/// Two lists of words as one, without repeating any.
+fn joined(first: &str, second: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for word in first.split(',').chain(second.split(',')).map(str::trim) {
+        if !word.is_empty() && !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words.join(",")
 }
 
 /// A header value that is never shown, neither by `Debug` nor in an HTTP/2 compression table.
@@ -146,6 +170,12 @@ pub(super) fn matches(rules: &[String], name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_are_joined_without_repetition() {
+        assert_eq!(joined("a, b", "b,c,"), "a,b,c");
+        assert_eq!(joined("", "c"), "c");
+    }
 
     #[test]
     fn allow_lists_match_names_and_prefixes() {

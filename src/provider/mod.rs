@@ -7,12 +7,14 @@ mod azure;
 mod base_url;
 mod compatible;
 mod gemini;
-mod hint;
+pub(crate) mod hint;
 mod openai;
 mod signs;
 pub mod verdict;
+mod vertex;
 
 use crate::wire::{Endpoint, WireFormat};
+use bytes::Bytes;
 
 /// A provider that accounts can belong to.
 pub trait Provider: Send + Sync + std::fmt::Debug {
@@ -46,6 +48,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// `model` is the upstream's name for it; `query` is the caller's own, without its key.
     fn path(&self, base: &BaseUrl, call: &Call<'_>) -> Option<String>;
 
+    /// The body of a call as this provider takes it; `body` is the call's in the provider's wire format.
+    fn body(&self, _endpoint: &Endpoint, body: Bytes) -> Bytes {
+        body
+    }
+
     /// The path of the call that lists the models.
     fn models_path(&self, base: &BaseUrl) -> String;
 
@@ -70,6 +77,8 @@ pub struct Call<'a> {
     pub endpoint: &'a Endpoint,
     /// The upstream's name for the model.
     pub model: &'a str,
+    /// Whether the answer is to be streamed, for the providers that say so in the path.
+    pub stream: bool,
     /// The version segment of the client's Gemini path (`v1`, `v1beta`), if it had one.
     pub version: Option<&'a str>,
     /// The caller's query string without its key, if it had one.
@@ -129,6 +138,8 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &openai::Openai,
     &gemini::Gemini,
     &azure::Azure,
+    &vertex::Vertex,
+    &vertex::VertexAnthropic,
     &compatible::OPENAI_COMPATIBLE,
     &compatible::DEEPSEEK,
     &compatible::GROQ,
@@ -210,8 +221,9 @@ mod tests {
 
     #[test]
     fn every_provider_offers_a_call_of_each_format_that_it_speaks() {
+        let sample = "https://h.example/v1/projects/p/locations/l";
         for provider in PROVIDERS {
-            let base = provider.base_url(provider.default_base_url().unwrap_or("https://h.example")).unwrap();
+            let base = provider.base_url(provider.default_base_url().unwrap_or(sample)).unwrap();
             for format in provider.formats() {
                 let endpoint = match format {
                     WireFormat::OpenaiChat => Endpoint::ChatCompletions,
@@ -219,7 +231,7 @@ mod tests {
                     WireFormat::Anthropic => Endpoint::Messages,
                     WireFormat::Gemini => Endpoint::GenerateContent,
                 };
-                let call = Call { endpoint: &endpoint, model: "m", version: None, query: None };
+                let call = Call { endpoint: &endpoint, model: "m", stream: false, version: None, query: None };
                 assert!(provider.path(&base, &call).is_some(), "{} {}", provider.name(), endpoint.name());
             }
         }

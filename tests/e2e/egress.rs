@@ -40,7 +40,8 @@ async fn ask(gateway: &Gateway, body: &str) -> Reply {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_go_through_a_proxy_of_each_kind_whole_and_streamed() {
     let certificate = Certificate::new("kinds");
-    for (scheme, login) in [("http", ""), ("http", "u:p%40s@"), ("socks5", ""), ("socks5h", "u:p%40s@"), ("https", "u:p%40s@")]
+    for (scheme, login) in
+        [("http", ""), ("http", "u:p%40s@"), ("socks5", ""), ("socks5h", "u:p%40s@"), ("https", "u:p%40s@")]
     {
         let manner = if login.is_empty() { Manner::Open } else { Manner::Login("u", "p@s") };
         let proxy = match scheme {
@@ -63,7 +64,10 @@ async fn calls_go_through_a_proxy_of_each_kind_whole_and_streamed() {
         let asked = proxy.asked();
         let target = format!("provider.test:{}", upstream.address.port());
         assert!(asked.iter().all(|asked| asked.target == target), "{asked:?}");
-        assert!(asked.iter().all(|asked| asked.login.as_deref() == (!login.is_empty()).then_some("u:p@s")), "{asked:?}");
+        assert!(
+            asked.iter().all(|asked| asked.login.as_deref() == (!login.is_empty()).then_some("u:p@s")),
+            "{asked:?}"
+        );
         assert_eq!(asked.len(), 1, "{scheme} {login}: the connection is kept for the next request");
         assert_eq!(upstream.seen().len(), 6);
         assert!(upstream.seen().iter().all(|seen| seen.header("proxy-authorization").is_none()));

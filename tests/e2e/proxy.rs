@@ -123,11 +123,7 @@ fn port(target: &str) -> Option<u16> {
     target.rsplit_once(':')?.1.parse().ok()
 }
 
-async fn http<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    kind: &Kind,
-    log: &Mutex<Vec<Asked>>,
-) -> Option<u16> {
+async fn http<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, kind: &Kind, log: &Mutex<Vec<Asked>>) -> Option<u16> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -149,11 +145,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(
     Some(port)
 }
 
-async fn socks<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    kind: &Kind,
-    log: &Mutex<Vec<Asked>>,
-) -> Option<u16> {
+async fn socks<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, kind: &Kind, log: &Mutex<Vec<Asked>>) -> Option<u16> {
     let methods = text(stream, 1).await?;
     let mut login = None;
     if let Manner::Login(user, password) = kind.manner {
@@ -164,7 +156,8 @@ async fn socks<S: AsyncRead + AsyncWrite + Unpin>(
         stream.write_all(b"\x05\x02").await.ok()?;
         let given_user = text(stream, 1).await?;
         let given_password = text(stream, 0).await?;
-        let (given_user, given_password) = (String::from_utf8(given_user).ok()?, String::from_utf8(given_password).ok()?);
+        let (given_user, given_password) =
+            (String::from_utf8(given_user).ok()?, String::from_utf8(given_password).ok()?);
         let is_right = given_user == user && given_password == password;
         stream.write_all(if is_right { b"\x01\x00" } else { b"\x01\x01" }).await.ok()?;
         if !is_right {

@@ -209,7 +209,7 @@ fn has_call(provider: &dyn Provider, base: &BaseUrl, format: WireFormat) -> bool
         WireFormat::Anthropic => Endpoint::Messages,
         WireFormat::Gemini => Endpoint::GenerateContent,
     };
-    let call = Call { endpoint: &endpoint, model: "any", version: None, query: None };
+    let call = Call { endpoint: &endpoint, model: "any", stream: false, version: None, query: None };
     provider.formats().contains(&format) || provider.path(base, &call).is_some()
 }
 

@@ -120,7 +120,8 @@ fn token_url(item: &Item<'_>) -> Option<BaseUrl> {
 /// Scopes (RFC 6749, section 3.3): words with single spaces between them.
 fn scope(item: &Item<'_>) -> Option<String> {
     let text = item.text()?;
-    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
     if !text.split(' ').all(is_word) {
         return item.refuse("must be scopes with single spaces between them");
     }
