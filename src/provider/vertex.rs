@@ -212,8 +212,8 @@ mod tests {
     fn messages_go_to_raw_predict_without_the_clients_query() {
         let models = format!("{PATH}/publishers/anthropic/models");
         let at = |endpoint, stream| path(&VertexAnthropic, endpoint, "claude@1", stream);
-        assert_eq!(at(Endpoint::Messages, false).unwrap(), format!("{models}/claude%401:rawPredict"));
-        assert_eq!(at(Endpoint::Messages, true).unwrap(), format!("{models}/claude%401:streamRawPredict"));
+        assert_eq!(at(Endpoint::Messages, false).unwrap(), format!("{models}/claude@1:rawPredict"));
+        assert_eq!(at(Endpoint::Messages, true).unwrap(), format!("{models}/claude@1:streamRawPredict"));
         assert_eq!(at(Endpoint::CountTokens, false).unwrap(), format!("{models}/count-tokens:rawPredict"));
         assert_eq!(at(Endpoint::GenerateContent, false), None);
     }
