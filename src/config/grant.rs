@@ -15,6 +15,8 @@ pub struct Grant {
     pub scope: Option<String>,
     /// What is traded.
     pub kind: GrantKind,
+    /// Tells grants apart without showing them. Another fingerprint means that what was traded before counts no more.
+    pub fingerprint: [u8; 32],
 }
 
 /// What is traded for a token.
@@ -70,26 +72,26 @@ impl Grant {
         }
     }
 
-    /// Tells grants apart without showing them. Another fingerprint means that what was traded before counts no more.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let url = format!("{}{}?{}", self.token_url.authority(), self.token_url.prefix, self.token_url.query);
-        let scope = self.scope.as_deref().unwrap_or_default();
-        let kind: [&str; 3] = match &self.kind {
+    /// A grant with its fingerprint.
+    pub fn new(token_url: BaseUrl, scope: Option<String>, kind: GrantKind) -> Grant {
+        let url = format!("{}{}?{}", token_url.authority(), token_url.prefix, token_url.query);
+        let parts: [&str; 3] = match &kind {
             GrantKind::RefreshToken(grant) => ["refresh_token", &grant.client_id, grant.token.expose()],
             GrantKind::ServiceAccount(account) => ["service_account", &account.email, account.key_fingerprint()],
         };
         let mut hash = Sha256::new();
-        for part in [url.as_str(), scope].into_iter().chain(kind) {
+        for part in [url.as_str(), scope.as_deref().unwrap_or_default()].into_iter().chain(parts) {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        hash.finalize().into()
+        let fingerprint = hash.finalize().into();
+        Grant { token_url, scope, kind, fingerprint }
     }
 }
 
 impl PartialEq for Grant {
     fn eq(&self, other: &Grant) -> bool {
-        self.fingerprint() == other.fingerprint()
+        self.fingerprint == other.fingerprint
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     },
     clock::Moment,
     config::{AccountSettings, Grant, GrantKind, secret::Secret},
+    live::Snapshot,
     provider::hint,
 };
 use bytes::Bytes;
@@ -36,10 +37,10 @@ const MOST_BYTES: usize = 256 << 10;
 /// What a request waits beyond a renewal's own bound, so that it is told how that ended.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The tokens of all accounts, by name.
+/// The tokens of all accounts, by the fingerprints of their grants: after a reload the old ones may still be in use.
 #[derive(Default)]
 pub(super) struct TokenStore {
-    sources: Mutex<HashMap<String, Arc<Source>>>,
+    sources: Mutex<HashMap<[u8; 32], Arc<Source>>>,
     renewals: Tasks,
 }
 
@@ -58,27 +59,28 @@ impl Source {
 }
 
 impl TokenStore {
-    /// The source of this account; a new one where the configuration names another grant.
+    /// The source of an account's tokens.
     fn source(&self, shared: &Shared, settings: &AccountSettings, grant: &Arc<Grant>) -> Arc<Source> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(source) = sources.get(&settings.name)
-            && (Arc::ptr_eq(&source.grant, grant) || source.grant == *grant)
-        {
+        if let Some(source) = sources.get(&grant.fingerprint) {
             return source.clone();
         }
         let snapshot = shared.live.snapshot();
-        // Accounts that a reload took out are forgotten, so that the map stays as large as the configuration.
-        sources.retain(|name, _| snapshot.config.accounts.iter().any(|account| account.name == *name));
+        // What a reload took out is forgotten, so that the map stays as large as the configuration.
+        sources.retain(|_, source| Arc::strong_count(source) > 1 || is_in_force(&snapshot, &source.grant));
         let keep = match &grant.kind {
-            GrantKind::RefreshToken(_) => {
-                Some(Keep::new(&snapshot.config.data_dir, &settings.name, grant.fingerprint()))
-            }
+            GrantKind::RefreshToken(_) => Some(Keep::new(&snapshot.config.data_dir, &settings.name, grant.fingerprint)),
             // What it trades never changes, so that there is nothing to lose.
             GrantKind::ServiceAccount(_) => None,
         };
         let source = Source { grant: grant.clone(), keep, tokens: Mutex::default(), ended: Notify::new() };
-        sources.entry(settings.name.clone()).insert_entry(Arc::new(source)).get().clone()
+        sources.entry(grant.fingerprint).insert_entry(Arc::new(source)).get().clone()
     }
+}
+
+/// Whether any account of a configuration has this grant.
+fn is_in_force(snapshot: &Snapshot, grant: &Grant) -> bool {
+    snapshot.config.accounts.iter().any(|account| account.grant.as_deref() == Some(grant))
 }
 
 /// The token to use for this account now; `None` for an account that has a lasting key, or none at all. Waits for a
@@ -208,8 +210,12 @@ impl Renewal {
         answered.map_err(|error| Trouble::passing(format!("the token endpoint: {}", error.etype().as_str())))
     }
 
-    /// Keeps what the next process needs. A token that cannot be kept is used all the same.
+    /// Keeps what the next process needs. A token that cannot be kept is used all the same; one of a grant that a reload
+    /// has replaced would take the place of its successor's.
     async fn store(&self, refresh: Option<&Secret>, granted: &Granted, begun: Moment) {
+        if !is_in_force(&self.shared.live.snapshot(), &self.source.grant) {
+            return;
+        }
         let (Some(keep), GrantKind::RefreshToken(first)) = (self.source.keep.clone(), &self.source.grant.kind) else {
             return;
         };

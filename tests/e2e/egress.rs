@@ -7,6 +7,7 @@ use crate::{
     proxy::{Manner, Proxy},
     tls::Certificate,
     upstream::{Upstream, stream, whole},
+    upstream_h2::{self, Answer},
 };
 use std::{
     collections::BTreeSet,
@@ -92,6 +93,29 @@ async fn a_provider_in_tls_is_reached_through_proxies_with_and_without_tls() {
         for _ in 0..2 {
             let reply = ask(&gateway, anthropic::ASK).await;
             assert_eq!((reply.status, reply.text()), (200, anthropic::answer("m")), "{scheme}");
+        }
+        assert_eq!(proxy.asked().len(), 1, "{scheme}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_speaks_first_is_heard_through_every_proxy() {
+    let certificate = Certificate::new("first");
+    for scheme in ["http", "https", "socks5"] {
+        let proxy = match scheme {
+            "http" => Proxy::http(Manner::Open).await,
+            "https" => Proxy::https(Manner::Open, certificate.acceptor.clone()).await,
+            _ => Proxy::socks5(Manner::Open).await,
+        };
+        // An HTTP/2 server sends its settings at once, perhaps together with the proxy's own words.
+        let upstream = upstream_h2::Upstream::always(Answer::new(200, "application/json", &[ANSWER])).await;
+        let way = format!("http2: always, proxy: \"{scheme}://localhost:{}\"", proxy.address.port());
+        let more = format!("server: {{ threads: 2, ca_file: \"{}\" }}\n", certificate.file.display());
+        let url = format!("http://provider.test:{}", upstream.address.port());
+        let gateway = Gateway::start_with_server(&[account("a", "anthropic", &url, &way)], &more).await;
+        for _ in 0..2 {
+            let reply = ask(&gateway, anthropic::ASK_WHOLE).await;
+            assert_eq!((reply.status, reply.text().as_str()), (200, ANSWER), "{scheme}");
         }
         assert_eq!(proxy.asked().len(), 1, "{scheme}");
     }

@@ -53,8 +53,11 @@ async fn ask(gateway: &Gateway, path: &str, body: &str) -> Reply {
     reply
 }
 
-/// Path, query and body of every call, in order.
-fn calls(mock: &MockHandle) -> Vec<(String, Vec<(String, String)>, String)> {
+/// Path, query and body.
+type Called = (String, Vec<(String, String)>, String);
+
+/// Every call, in order.
+fn calls(mock: &MockHandle) -> Vec<Called> {
     let entries = mock.log().into_iter().map(|entry| entry.request);
     entries.map(|r| (r.path.clone(), r.query.clone(), String::from_utf8_lossy(&r.body).into_owned())).collect()
 }

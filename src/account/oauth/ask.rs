@@ -130,7 +130,7 @@ mod tests {
             token: Secret::new("r/1+"),
         };
         let token_url = BaseUrl::parse("https://h/token").unwrap();
-        Grant { token_url, scope: Some("a b".into()), kind: GrantKind::RefreshToken(kind) }
+        Grant::new(token_url, Some("a b".into()), GrantKind::RefreshToken(kind))
     }
 
     fn asked(grant: &Grant, refresh: Option<&str>) -> (String, Option<String>) {

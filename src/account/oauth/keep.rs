@@ -1,7 +1,7 @@
-//! Where the tokens of one account lie between two runs of the process: a file of mode 0600.
+//! Where the tokens of one grant lie between two runs of the process: a file of mode 0600.
 //!
-//! Written whole and put in place at once, so that a crash leaves the old file or the new one. What it holds counts only for
-//! the grant it was traded for: another refresh token in the configuration makes it void. Blocks; keep it off the runtime.
+//! Written whole and put in place at once, so that a crash leaves the old file or the new one. It is named and marked by the
+//! grant it was traded for: another refresh token in the configuration has another file. Blocks; keep it off the runtime.
 
 use super::Granted;
 use crate::{clock::Moment, config::secret::Secret};
@@ -17,10 +17,11 @@ use std::{
 /// The largest file that is read.
 const MOST_BYTES: u64 = 256 << 10;
 
-/// The file of one account.
+/// The file of one grant.
 #[derive(Clone, Debug)]
 pub struct Keep {
     path: PathBuf,
+    account: String,
     fingerprint: String,
 }
 
@@ -35,6 +36,8 @@ pub struct Kept {
 
 #[derive(Serialize, Deserialize)]
 struct Record {
+    /// Whose tokens these are, for people.
+    account: String,
     /// The grant that the tokens were traded for, by its fingerprint.
     grant: String,
     refresh_token: String,
@@ -43,17 +46,11 @@ struct Record {
 }
 
 impl Keep {
-    /// The file of this account in the directory for state.
+    /// The file of a grant in the directory for state; `account` is only written into it.
     pub fn new(data_dir: &Path, account: &str, fingerprint: [u8; 32]) -> Keep {
-        let mut name = String::new();
-        for byte in account.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
-                other => name.push_str(&format!("%{other:02x}")),
-            }
-        }
-        let fingerprint = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
-        Keep { path: data_dir.join("tokens").join(format!("{name}.json")), fingerprint }
+        let fingerprint: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name: String = fingerprint.chars().take(16).collect();
+        Keep { path: data_dir.join("tokens").join(format!("{name}.json")), account: account.to_owned(), fingerprint }
     }
 
     /// What the file holds for this grant; nothing where there is none, or none that can be read.
@@ -77,6 +74,7 @@ impl Keep {
     pub fn write(&self, refresh: &Secret, granted: &Granted, begun: Moment) -> io::Result<()> {
         let life = granted.expires_in.unwrap_or_default();
         let record = Record {
+            account: self.account.clone(),
             grant: self.fingerprint.clone(),
             refresh_token: refresh.expose().to_owned(),
             access_token: granted.access_token.expose().to_owned(),
@@ -163,14 +161,9 @@ mod tests {
         let now = ManualClock::new().now();
         Keep::new(&directory.0, "a", [1; 32]).write(&Secret::new("r"), &granted("a"), now).unwrap();
         assert_eq!(Keep::new(&directory.0, "a", [2; 32]).read(now), None);
-        assert_eq!(Keep::new(&directory.0, "b", [1; 32]).read(now), None);
-    }
-
-    #[test]
-    fn no_name_leads_out_of_the_directory_or_to_anothers_file() {
-        let path = |name: &str| Keep::new(Path::new("/d"), name, [0; 32]).path;
-        assert_eq!(path("../x"), Path::new("/d/tokens/%2e%2e%2fx.json"));
-        assert_eq!(path("a%2e"), Path::new("/d/tokens/a%252e.json"));
+        assert!(Keep::new(&directory.0, "renamed", [1; 32]).read(now).is_some());
+        let other = Keep { fingerprint: "02".repeat(32), ..Keep::new(&directory.0, "a", [1; 32]) };
+        assert_eq!(other.read(now), None, "even under the same name");
     }
 
     #[test]

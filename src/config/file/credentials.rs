@@ -65,7 +65,7 @@ fn refresh_token(item: &Item<'_>) -> Option<Grant> {
     }
     let client_id = client_id?.to_owned();
     let kind = RefreshToken { client_id, client_secret, client_auth, encoding, token: token? };
-    Some(Grant { token_url: token_url?, scope, kind: GrantKind::RefreshToken(kind) })
+    Some(Grant::new(token_url?, scope, GrantKind::RefreshToken(kind)))
 }
 
 /// `google_service_account`: where the JSON file is, or the JSON itself, as a text or as a mapping.
@@ -93,7 +93,7 @@ fn service_account(item: &Item<'_>) -> Option<Grant> {
         return item.refuse("has a `token_uri` that is no URL");
     };
     let scope = Some(own_scope.unwrap_or_else(|| GOOGLE_SCOPE.to_owned()));
-    Some(Grant { token_url, scope, kind: GrantKind::ServiceAccount(account) })
+    Some(Grant::new(token_url, scope, GrantKind::ServiceAccount(account)))
 }
 
 /// The account's JSON as it stands in the YAML. It is Google's: fields that nobody reads here are no faults.
