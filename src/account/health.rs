@@ -57,6 +57,8 @@ pub struct Sign<'a> {
     pub told: Option<Duration>,
     /// Whether only this model is meant.
     pub model_only: bool,
+    /// Whether no second sign is needed.
+    pub is_certain: bool,
     /// The upstream's name of the model.
     pub model: &'a str,
     /// When the attempt began. What began before the last pause did is an echo of the same trouble.
@@ -278,7 +280,15 @@ mod tests {
         }
 
         fn sign(&self, class: FailureClass) -> Sign<'static> {
-            Sign { class, told: None, model_only: false, model: "m", begun: self.clock.now(), draw: 0 }
+            Sign {
+                class,
+                told: None,
+                model_only: false,
+                is_certain: false,
+                model: "m",
+                begun: self.clock.now(),
+                draw: 0,
+            }
         }
 
         fn fail(&mut self, class: FailureClass, told: Option<u64>) -> Option<Change> {
@@ -405,6 +415,18 @@ mod tests {
         bench.advance(secs(60));
         bench.fail(MoneyGone, Some(17));
         assert_eq!(bench.away_for("m"), secs(120));
+    }
+
+    #[test]
+    fn what_is_certain_needs_no_second_sign() {
+        let mut bench = Bench::new();
+        let passing = Sign { is_certain: true, told: Some(secs(4)), ..bench.sign(Fault) };
+        let change = bench.health.fail(&passing, &COOLDOWN, bench.clock.now()).unwrap();
+        assert_eq!(change.to_string(), "cooling for 4.0s");
+        bench.advance(secs(4));
+        assert_eq!(bench.state(), State::Ready);
+        let lasting = Sign { is_certain: true, ..bench.sign(AuthDead) };
+        assert_eq!(bench.health.fail(&lasting, &COOLDOWN, bench.clock.now()).unwrap().to_string(), "suspended");
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Index {
                 continue;
             }
             let Some(there) = endpoint.in_format(format, false) else { continue };
-            let call = Call { endpoint: &there, model: upstream, version: None, query: None };
+            let call = Call { endpoint: &there, model: upstream, stream: false, version: None, query: None };
             let is_offered = settings.provider.path(&settings.base_url, &call).is_some();
             if only.is_some_and(|name| name != settings.name) || !is_offered {
                 continue;

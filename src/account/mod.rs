@@ -4,6 +4,7 @@ pub mod health;
 mod index;
 mod lease;
 mod line;
+pub mod oauth;
 pub mod pool;
 pub mod schedule;
 #[cfg(test)]

@@ -182,7 +182,8 @@ impl Pool {
         let before: HashMap<&str, &Arc<Account>> =
             previous.into_iter().flat_map(Pool::accounts).map(|old| (old.settings.name.as_str(), old)).collect();
         let is_same = |old: &AccountSettings, new: &AccountSettings| {
-            old.api_key == new.api_key && old.base_url == new.base_url && old.provider.name() == new.provider.name()
+            let is_owner = old.api_key == new.api_key && old.grant == new.grant;
+            is_owner && old.base_url == new.base_url && old.provider.name() == new.provider.name()
         };
         let account = |settings: &Arc<AccountSettings>| {
             let old = before.get(settings.name.as_str()).filter(|old| is_same(&old.settings, settings));
@@ -233,6 +234,7 @@ impl Pool {
             class: verdict.class,
             told: verdict.retry_after,
             model_only: verdict.model_only,
+            is_certain: verdict.is_certain,
             model: &candidate.upstream_model,
             begun: lease.begun,
             draw: lease.draw,

@@ -27,6 +27,7 @@ pub(super) fn account(name: &str, provider: &str) -> Draft {
         provider,
         base_url,
         api_key: Some(Secret::new(format!("key of {name}"))),
+        grant: None,
         priority: 0,
         weight: 1,
         models: Vec::new(),
@@ -36,6 +37,7 @@ pub(super) fn account(name: &str, provider: &str) -> Draft {
         timeouts: Timeouts::default(),
         headers: Vec::new(),
         http2: Http2::Auto,
+        proxy: None,
     })
 }
 

@@ -110,6 +110,10 @@ impl Track {
                 None => (self.grow(sign.draw, cooldown), true),
             },
             FailureClass::MoneyGone => (self.money_wait(told, is_echo, cooldown), told.is_none()),
+            FailureClass::AuthDead if sign.is_certain => {
+                self.is_suspended = true;
+                return Some((State::Suspended, None));
+            }
             FailureClass::AuthDead if !self.is_suspect => {
                 self.is_suspect = true;
                 (CONFIRM_AFTER, true)
@@ -120,6 +124,7 @@ impl Track {
                 self.is_suspended = true;
                 return Some((State::Suspended, None));
             }
+            FailureClass::Fault if sign.is_certain && told.is_some() => (told.unwrap_or_default(), false),
             FailureClass::Fault => {
                 let was_probing = self.state(now) == State::Probing;
                 self.faults = self.faults.saturating_add(1);

@@ -1,9 +1,13 @@
 //! `sub2api mock`: the mock providers on an address of their own.
 
 use super::help;
-use crate::mock::{COMMANDS, FAULTS, Mock, Options};
+use crate::{
+    config::ServiceAccount,
+    mock::{COMMANDS, FAULTS, Mock, Options},
+};
 use lexopt::prelude::*;
 use std::{
+    ffi::OsStr,
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -17,6 +21,7 @@ sub2api mock [--listen ADDRESS]
 Runs mock providers: OpenAI, Azure OpenAI, Anthropic and Gemini on one port, HTTP/1.1 and HTTP/2, no provider account needed.
   -l, --listen ADDRESS     where (default 127.0.0.1:9100); --host and --port set its parts
       --key KEY            accept only this key; may be repeated (default: any key that does not start with `bad`)
+      --service-account FILE  trade this Google service account's assertions for tokens; may be repeated
       --any-model          serve models that are named like another vendor's
       --strict-alternation Anthropic: refuse consecutive turns of one role, which the real API merges
       --strict-messages    OpenAI chat: refuse `provider_specific_fields` in messages too
@@ -24,6 +29,7 @@ Runs mock providers: OpenAI, Azure OpenAI, Anthropic and Gemini on one port, HTT
       --log FILE           append every finished request to this file, a line of JSON each
 
 GET /_log[?since=N&contains=TEXT]   what was received, a line of JSON each       POST /_reset   forget it
+POST /oauth/token   gives out access tokens; words in the client's id choose what goes wrong (src/mock/issuer.rs)
 GET /_faults                        the faults                                   GET /_health   whether it runs
 
 Models for benchmarks: bench-whole, bench-stream-50, bench-burst-50, bench-paced-50-5ms.";
@@ -51,6 +57,7 @@ fn arguments(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Er
             Long("host") => listen.set_ip(parser.value()?.parse()?),
             Short('p') | Long("port") => listen.set_port(parser.value()?.parse()?),
             Long("key") => options.keys.push(parser.value()?.string()?),
+            Long("service-account") => options.service_accounts.push(service_account(&parser.value()?)?),
             Long("any-model") => options.any_model = true,
             Long("strict-alternation") => options.strict_alternation = true,
             Long("strict-messages") => options.strict_messages = true,
@@ -61,6 +68,11 @@ fn arguments(mut parser: lexopt::Parser) -> Result<Option<Arguments>, lexopt::Er
         }
     }
     Ok(Some(Arguments { listen, options }))
+}
+
+fn service_account(file: &OsStr) -> Result<ServiceAccount, lexopt::Error> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(ServiceAccount::parse(&text).map_err(|fault| format!("{}: {fault}", file.display()))?)
 }
 
 fn run(Arguments { listen, options }: Arguments) -> ExitCode {

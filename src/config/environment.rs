@@ -111,6 +111,7 @@ fn account(provider: &'static dyn Provider, key: String, several: bool) -> Resul
         provider,
         base_url: provider.base_url(default).map_err(|message| format!("{name}: {message}"))?,
         api_key: Some(Secret::new(key)),
+        grant: None,
         priority: if several && prefixes.is_empty() { 2 } else { 1 },
         weight: 1,
         models: prefixes.iter().map(|prefix| ModelRule::Prefix((*prefix).to_owned())).collect(),
@@ -120,6 +121,7 @@ fn account(provider: &'static dyn Provider, key: String, several: bool) -> Resul
         timeouts: Timeouts::default(),
         headers: Vec::new(),
         http2: Http2::default(),
+        proxy: None,
     })
 }
 

@@ -7,11 +7,14 @@
 mod environment;
 mod fault;
 mod file;
+mod grant;
 mod headers;
 mod interpolate;
+mod proxy;
 mod reader;
 mod scalar;
 pub mod secret;
+mod service_account;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -21,8 +24,11 @@ mod tuning;
 use crate::provider::{self, PROVIDERS};
 use fault::FaultList;
 pub use fault::{Fault, Faults};
+pub use grant::{ClientAuth, Encoding, Grant, GrantKind, RefreshToken};
 pub use headers::HeaderRules;
+pub use proxy::{Login, Proxy, ProxyKind};
 use reader::{Reader, Surroundings};
+pub use service_account::ServiceAccount;
 pub use settings::{
     AccountSettings, Admin, Http2, KeySettings, Limits, ModelAlias, ModelRule, Quota, Target, Tls, TraceSettings,
     UserSettings, Window,

@@ -313,11 +313,6 @@ impl<'r> Section<'r> {
         self.item.clone()
     }
 
-    /// Whether the key is written, whatever its value.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key == key)
-    }
-
     /// Whether the key is written with a value, be it at fault or not.
     pub(crate) fn has_value(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key && !entry.node.is_null())

@@ -3,6 +3,8 @@
 //! Valid by construction: names are unique, patterns are split, secrets are resolved.
 
 use super::{
+    grant::Grant,
+    proxy::Proxy,
     secret::Secret,
     tuning::{Timeouts, Translation},
 };
@@ -11,7 +13,7 @@ use crate::{
     provider::{BaseUrl, Provider},
     wire::WireFormat,
 };
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 /// TLS of the client listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +55,10 @@ pub struct AccountSettings {
     pub provider: &'static dyn Provider,
     /// Where its calls go.
     pub base_url: BaseUrl,
-    /// Its key; `None` for servers that want none.
+    /// Its key; `None` for servers that want none, and where tokens take its place.
     pub api_key: Option<Secret>,
+    /// What it trades for access tokens, where it has no lasting key.
+    pub grant: Option<Arc<Grant>>,
     /// Lower is tried first.
     pub priority: u32,
     /// Share among accounts of the same priority, at least 1.
@@ -73,6 +77,8 @@ pub struct AccountSettings {
     pub headers: Vec<(http::HeaderName, Secret)>,
     /// Which HTTP versions to speak.
     pub http2: Http2,
+    /// The proxy through which all its calls leave; never gone round.
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 /// Which HTTP version an upstream is spoken to with.

@@ -18,6 +18,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the whole request, all attempts together. Default 30 min.
     pub total: Duration,
+    /// For the renewal of an access token. Default 30 s.
+    pub token: Duration,
 }
 
 impl Default for Timeouts {
@@ -28,6 +30,7 @@ impl Default for Timeouts {
             whole: Duration::from_secs(600),
             idle: Duration::from_secs(120),
             total: Duration::from_secs(30 * 60),
+            token: Duration::from_secs(30),
         }
     }
 }

@@ -4,16 +4,18 @@
 //! Upstream lists are kept for a while and fetched at most once at a time; an upstream that does not answer costs its
 //! names, never the list.
 
-use super::{state::Shared, upstream};
+use super::{
+    call::{Call, call},
+    state::Shared,
+    token, upstream,
+};
 use crate::{
-    account::pool::Account,
+    account::{oauth::Trouble, pool::Account},
     config::{Config, ModelRule},
     live::Snapshot,
 };
 use http::{Method, header};
-use pingora::{
-    Error, ErrorType, Result, connectors::http::Connector, http::RequestHeader, protocols::http::client::HttpSession,
-};
+use pingora::{Error, ErrorType, Result, http::RequestHeader};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future::poll_fn,
@@ -137,36 +139,23 @@ fn takes_patterns(account: &Account) -> bool {
 
 async fn fetch(shared: &Shared, account: &Account) -> Result<Vec<String>> {
     let settings = &account.settings;
-    let peer = upstream::peer(shared, settings).await?;
-    let connector: Connector = Connector::new(None);
-    let (mut session, _reused) = connector.get_http_session(&*peer).await?;
+    let no_token = |trouble: Trouble| Error::explain(ErrorType::Custom("no access token"), trouble.reason);
+    let bearer = token::bearer(shared, account).await.map_err(no_token)?;
     let path = settings.provider.models_path(&settings.base_url);
     let mut request = RequestHeader::build(Method::GET, path.as_bytes(), Some(6))?;
     request.insert_header(header::HOST, settings.base_url.authority())?;
     request.insert_header(header::ACCEPT, "application/json")?;
-    upstream::authorise(settings, &mut request)?;
-    session.write_request_header(Box::new(request)).await?;
-    session.finish_request_body().await?;
-    session.read_response_header().await?;
-    let status = session.response_header().map_or(0, |header| header.status.as_u16());
-    if status != 200 {
-        return Error::e_explain(ErrorType::HTTPStatus(status), "model list");
+    upstream::authorise(settings, bearer.as_ref(), &mut request)?;
+    let list = Call { header: request, body: None, most_bytes: MOST_BYTES };
+    let reply = call(shared, settings, &settings.base_url, list).await?;
+    if reply.status != 200 {
+        return Error::e_explain(ErrorType::HTTPStatus(reply.status), "model list");
     }
-    Ok(names(&read(&mut session).await?))
+    Ok(names(&reply.body))
 }
 
-async fn read(session: &mut HttpSession) -> Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = session.read_response_body().await? {
-        if body.len() + chunk.len() > MOST_BYTES {
-            return Error::e_explain(ErrorType::InternalError, "the model list is too long");
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// The names in a model list of any provider: `data[].id`, or `models[].name` with its `models/` taken off.
+/// The names in a model list of any provider: `data[].id`, or `models[].name` with its `models/` taken off,
+/// or Vertex's `publisherModels[].name`.
 fn names(body: &[u8]) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Page {
@@ -174,6 +163,8 @@ fn names(body: &[u8]) -> Vec<String> {
         data: Vec<Entry>,
         #[serde(default)]
         models: Vec<Entry>,
+        #[serde(default, rename = "publisherModels")]
+        published: Vec<Entry>,
     }
     #[derive(serde::Deserialize)]
     struct Entry {
@@ -181,8 +172,10 @@ fn names(body: &[u8]) -> Vec<String> {
         id: Option<String>,
     }
     let Ok(page) = serde_json::from_slice::<Page>(body) else { return Vec::new() };
-    let entries = page.data.into_iter().chain(page.models);
-    entries.filter_map(|entry| entry.id).map(|id| id.strip_prefix("models/").map(str::to_owned).unwrap_or(id)).collect()
+    let entries = page.data.into_iter().chain(page.models).filter_map(|entry| entry.id);
+    let listed = entries.map(|id| id.strip_prefix("models/").map(str::to_owned).unwrap_or(id));
+    let published = page.published.into_iter().filter_map(|entry| entry.id);
+    listed.chain(published.filter_map(|id| Some(id.split_once("/models/")?.1.to_owned()))).collect()
 }
 
 #[cfg(test)]
@@ -193,6 +186,8 @@ mod tests {
     fn the_lists_of_all_providers_are_understood() {
         assert_eq!(names(br#"{"object":"list","data":[{"id":"gpt-4.1"},{"id":"o3"}]}"#), ["gpt-4.1", "o3"]);
         assert_eq!(names(br#"{"models":[{"name":"models/gemini-2.5-flash"}]}"#), ["gemini-2.5-flash"]);
+        let vertex = br#"{"publisherModels":[{"name":"publishers/google/models/gemini-2.5-flash"}]}"#;
+        assert_eq!(names(vertex), ["gemini-2.5-flash"]);
         assert!(names(b"<html>").is_empty());
     }
 }

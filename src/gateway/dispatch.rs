@@ -124,12 +124,25 @@ fn attempt(shared: &Shared, exchange: &Exchange, lease: Lease) -> Result<Attempt
     let own = translation.is_none();
     let query = if own { request.query.as_deref() } else { gemini_query(&endpoint) };
     let version = version.filter(|_| own);
-    let call = Call { endpoint: &endpoint, model: &candidate.upstream_model, version, query };
+    let call = Call { endpoint: &endpoint, model: &candidate.upstream_model, stream: request.stream, version, query };
     let Some(path) = settings.provider.path(&settings.base_url, &call) else {
         return Err(lost("the account does not offer this call"));
     };
-    let (reply, reported, connects_failed, again, stale) = (None, false, 0, true, 0);
-    Ok(Attempt { lease, body, path, endpoint, translation, reply, reported, connects_failed, again, stale })
+    let body = settings.provider.body(&endpoint, body);
+    Ok(Attempt {
+        lease,
+        body,
+        path,
+        bearer: None,
+        is_renewed: false,
+        endpoint,
+        translation,
+        reply: None,
+        reported: false,
+        connects_failed: 0,
+        again: true,
+        stale: 0,
+    })
 }
 
 /// The query that a translated stream needs at a Gemini account.

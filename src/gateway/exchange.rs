@@ -19,6 +19,7 @@ use crate::{
         pool::{Account, Candidate},
     },
     clock::Moment,
+    config::secret::Secret,
     error::Rejection,
     live::Snapshot,
     metrics::Overhead,
@@ -160,6 +161,10 @@ pub(super) struct Attempt {
     pub body: Bytes,
     /// Path and query at the provider.
     pub path: String,
+    /// The access token, where the account uses one in the place of a key.
+    pub bearer: Option<Secret>,
+    /// Whether the provider has refused a token in this attempt already.
+    pub is_renewed: bool,
     /// The call in the account's wire format.
     pub endpoint: Endpoint,
     /// The translation, where that is not the caller's.
@@ -206,7 +211,7 @@ impl Attempt {
 
     /// An upstream's error answer as the caller's format says it, without what is the account's own affair.
     pub(super) fn in_client_format(&self, mut answer: Answer, request_id: &str) -> Answer {
-        answer.body = mask::hide(answer.body, &self.lease.candidate.account.settings);
+        answer.body = mask::hide(answer.body, &self.lease.candidate.account.settings, self.bearer.as_ref());
         if self.is_in_client_format(&answer) {
             return answer;
         }

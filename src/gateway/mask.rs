@@ -3,22 +3,23 @@
 //! Providers repeat such things in answers that are otherwise meant for the caller. Invariant: what is hidden is replaced
 //! byte by byte, so that an answer keeps its length; where there is nothing to hide, the very same bytes go on.
 
-use crate::config::AccountSettings;
+use crate::config::{AccountSettings, secret::Secret};
 use bytes::Bytes;
 use memchr::memmem;
 use std::ops::Range;
 
-/// Beginnings of identifiers by which OpenAI and those like it name keys and whom they belong to.
-const MARKS: [&str; 5] = ["org-", "proj_", "sk-", "sk_", "gsk_"];
+/// Beginnings of identifiers by which OpenAI, those like it and Google name keys and whom they belong to.
+const MARKS: [&str; 6] = ["org-", "proj_", "projects/", "sk-", "sk_", "gsk_"];
 /// Anything shorter behind such a beginning is a word, not an identifier.
 const SHORTEST: usize = 8;
 
 /// The error text as a caller may see it.
-pub(super) fn hide(text: Bytes, account: &AccountSettings) -> Bytes {
+pub(super) fn hide(text: Bytes, account: &AccountSettings, bearer: Option<&Secret>) -> Bytes {
     let mut places: Vec<Range<usize>> = MARKS.iter().flat_map(|mark| identifiers(&text, mark)).collect();
-    let key = account.api_key.as_ref().map(|key| key.expose()).unwrap_or_default();
+    let key = account.api_key.as_ref().or(bearer).map(Secret::expose).unwrap_or_default();
+    let email = account.grant.as_ref().and_then(|grant| grant.email()).unwrap_or_default();
     let host = if is_private(account) { account.base_url.host.as_str() } else { "" };
-    for secret in [key, host].into_iter().filter(|secret| secret.len() >= 4) {
+    for secret in [key, host, email].into_iter().filter(|secret| secret.len() >= 4) {
         places.extend(memmem::find_iter(&text, secret).map(|at| at..at + secret.len()));
     }
     if places.is_empty() {
@@ -64,7 +65,7 @@ mod tests {
             "auth: none\naccounts: [ {{ name: a, provider: {provider}, base_url: \"{url}\", credentials: {{ api_key: the-key-1 }} }} ]"
         );
         let config = Config::parse(&yaml, &|_| None).unwrap().config;
-        String::from_utf8(hide(Bytes::from_static(text.as_bytes()), &config.accounts[0]).to_vec()).unwrap()
+        String::from_utf8(hide(Bytes::from_static(text.as_bytes()), &config.accounts[0], None).to_vec()).unwrap()
     }
 
     #[test]
@@ -72,6 +73,7 @@ mod tests {
         for (text, expected) in [
             ("Limit in organization org-AbCdEfGh12345 on tokens", "Limit in organization org-************* on tokens"),
             ("Project `proj_AbCdEfGh12` has no access", "Project `proj_**********` has no access"),
+            ("denied on projects/my-project-12/locations/x", "denied on projects/*************/locations/x"),
             ("bad key: sk-proj-abc***xyz.", "bad key: sk-**************."),
             ("the-key-1 is wrong", "********* is wrong"),
             ("no route to llm.internal:8000", "no route to ************:8000"),

@@ -4,10 +4,13 @@
 //! `upstream` (the way out), `relay` (the answer), `downstream` (holding and timers), `settle` (the end).
 
 mod bounds;
+mod call;
 mod catalog;
 mod dispatch;
 mod downstream;
+mod egress;
 mod exchange;
+mod handshake;
 mod ingress;
 mod lane;
 mod local;
@@ -19,6 +22,8 @@ mod route;
 mod settle;
 mod span;
 mod state;
+mod tasks;
+mod token;
 mod upstream;
 
 pub use exchange::Exchange;
@@ -77,6 +82,10 @@ impl ProxyHttp for Gateway {
         relay::begin_attempt(&self.shared, session, exchange).await?;
         let attempt = exchange.attempt.as_ref().ok_or_else(lost)?;
         let account = attempt.lease.candidate.account.clone();
+        if account.settings.grant.is_some() {
+            let bearer = token::bearer(&self.shared, &account).await;
+            settle::authorised(&self.shared, exchange, bearer)?;
+        }
         match upstream::peer(&self.shared, &account.settings).await {
             Ok(peer) => Ok(peer),
             Err(error) => Err(settle::connect_failed(&self.shared, exchange, error)),

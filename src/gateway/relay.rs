@@ -231,6 +231,9 @@ fn tell(link: &Link, attempt: &Attempt, (was_committed, was_answering): (bool, b
 
 /// Books an attempt of which nothing has been shown.
 pub(super) fn fail_over(shared: &Shared, exchange: &mut Exchange, failed: Failed) {
+    if settle::is_renewable(shared, exchange) {
+        return;
+    }
     let answer = match (&exchange.attempt, failed.answer) {
         (Some(attempt), Some(answer)) => Some(attempt.in_client_format(answer, &exchange.id)),
         (_, answer) => answer,

@@ -3,16 +3,20 @@
 use super::{
     dispatch,
     downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
+    egress,
     exchange::{Answer, Exchange, Failure, Outcome},
     local,
     relay::{self, ANSWERED, FAILED_OVER, NOTHING_LEFT},
     reply::Step,
     span,
     state::Shared,
+    token,
 };
 use crate::{
+    account::oauth::Trouble,
+    config::secret::Secret,
     error::{Reason, Rejection},
-    provider::verdict::Verdict,
+    provider::verdict::{FailureClass, Verdict},
     telemetry::{self, Access},
 };
 use pingora::{Error, ErrorSource, ErrorType, RetryType};
@@ -83,8 +87,9 @@ pub(super) fn broke_off(shared: &Shared, exchange: &mut Exchange, verdict: Verdi
 /// A connection could not be made: the host's next address, else the next account.
 pub(super) fn connect_failed(shared: &Shared, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
     if let Some(attempt) = &mut exchange.attempt {
-        let base = &attempt.lease.candidate.account.settings.base_url;
-        let addresses = shared.resolver.failed(&base.host, base.port);
+        let settings = &attempt.lease.candidate.account.settings;
+        let (host, port) = egress::first_hop(settings, &settings.base_url);
+        let addresses = shared.resolver.failed(host, port);
         attempt.connects_failed += 1;
         attempt.again = attempt.connects_failed < addresses;
         if !attempt.again {
@@ -94,6 +99,43 @@ pub(super) fn connect_failed(shared: &Shared, exchange: &mut Exchange, mut error
     }
     error.set_retry(true);
     error
+}
+
+/// Takes the token that an attempt needs, or books its failure: without one there is no attempt at this account.
+pub(super) fn authorised(
+    shared: &Shared,
+    exchange: &mut Exchange,
+    bearer: Result<Option<Secret>, Trouble>,
+) -> pingora::Result<()> {
+    match (bearer, &mut exchange.attempt) {
+        (Ok(bearer), Some(attempt)) => {
+            attempt.bearer = bearer;
+            Ok(())
+        }
+        (Ok(_), None) => Ok(()),
+        (Err(trouble), _) => {
+            let class = if trouble.is_lasting { FailureClass::AuthDead } else { FailureClass::Fault };
+            let (retry_after, reason) = (trouble.wait, trouble.reason);
+            let verdict = Verdict { class, retry_after, model_only: false, is_certain: true, reason };
+            record(shared, exchange, Failure { verdict, answer: None, silent: false });
+            let mut error = Error::new_up(FAILED_OVER);
+            error.set_retry(true);
+            Err(error)
+        }
+    }
+}
+
+/// Whether the provider refused an access token, and the attempt can be made once more with another.
+pub(super) fn is_renewable(shared: &Shared, exchange: &mut Exchange) -> bool {
+    let Some(attempt) = &mut exchange.attempt else { return false };
+    let is_refused = attempt.reply.as_ref().is_some_and(|reply| reply.status == 401);
+    let (false, true, Some(bearer)) = (attempt.is_renewed, is_refused, &attempt.bearer) else { return false };
+    if !token::refused(shared, &attempt.lease.candidate.account, bearer) {
+        return false;
+    }
+    attempt.is_renewed = true;
+    attempt.again = true;
+    true
 }
 
 /// Whether a kept connection died before it carried anything back.

@@ -1,8 +1,9 @@
 //! What all requests of the gateway share.
 
-use super::{catalog::Catalog, resolve::Resolver};
+use super::{catalog::Catalog, egress::Egress, resolve::Resolver, token::TokenStore};
 use crate::live::Live;
-use std::sync::Arc;
+use pingora::connectors::http::Connector;
+use std::sync::{Arc, OnceLock, Weak};
 
 /// The process' state, and what only the gateway keeps.
 pub struct Shared {
@@ -12,11 +13,32 @@ pub struct Shared {
     pub(super) resolver: Resolver,
     /// Model lists of upstreams.
     pub(super) catalog: Catalog,
+    /// Ways out through proxies.
+    pub(super) egress: Arc<Egress>,
+    /// Access tokens of accounts that have no lasting key.
+    pub(super) tokens: TokenStore,
+    /// For what outlives a request.
+    pub(super) me: Weak<Shared>,
+    connector: OnceLock<Connector>,
 }
 
 impl Shared {
     /// Nothing known yet but the process' state.
     pub fn new(live: Arc<Live>) -> Arc<Shared> {
-        Arc::new(Shared { live, resolver: Resolver::default(), catalog: Catalog::default() })
+        let egress = Egress::new(live.snapshot().config.server.ca_file.clone());
+        Arc::new_cyclic(|me| Shared {
+            live,
+            resolver: Resolver::default(),
+            catalog: Catalog::default(),
+            egress,
+            tokens: TokenStore::default(),
+            me: me.clone(),
+            connector: OnceLock::new(),
+        })
+    }
+
+    /// The connector of the gateway's own calls; the first one reads the certificates.
+    pub(super) fn connector(&self) -> &Connector {
+        self.connector.get_or_init(|| Connector::new(Some(self.egress.options(0))))
     }
 }

@@ -4,10 +4,15 @@
 //! addresses is carried over, and nothing about the client is invented.
 
 use super::{
+    egress,
     exchange::{Attempt, Exchange},
+    handshake::Target,
     state::Shared,
 };
-use crate::config::{AccountSettings, HeaderRules, Http2};
+use crate::{
+    config::{AccountSettings, HeaderRules, Http2, secret::Secret},
+    provider::BaseUrl,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Version, header};
 use pingora::{
@@ -30,21 +35,8 @@ const SENT_AHEAD_ON_CONNECTION: u32 = 1 << 30;
 /// The peer of an account.
 pub(super) async fn peer(shared: &Shared, settings: &AccountSettings) -> Result<Box<HttpPeer>> {
     let base = &settings.base_url;
-    let address = shared.resolver.address(&base.host, base.port).await.map_err(|cause| {
-        let mut error = Error::because(ErrorType::ConnectError, "name look-up", cause);
-        error.as_up();
-        error
-    })?;
-    let mut peer = HttpPeer::new(address, base.tls, base.host.clone());
+    let mut peer = peer_at(shared, settings, base).await?;
     if let Some(options) = peer.get_mut_peer_options() {
-        options.connection_timeout = Some(settings.timeouts.connect);
-        options.total_connection_timeout = Some(settings.timeouts.connect);
-        options.idle_timeout = Some(KEPT_IDLE);
-        options.write_timeout = Some(settings.timeouts.idle);
-        // Silence is measured by the adapter, which can tell the wait for content from a pause within it.
-        options.read_timeout = None;
-        options.h2_stream_window_size = Some(SENT_AHEAD);
-        options.h2_connection_window_size = Some(SENT_AHEAD_ON_CONNECTION);
         options.alpn = match settings.http2 {
             Http2::Auto if base.tls => ALPN::H2H1,
             Http2::Auto | Http2::Never => ALPN::H1,
@@ -52,6 +44,35 @@ pub(super) async fn peer(shared: &Shared, settings: &AccountSettings) -> Result<
         };
     }
     Ok(Box::new(peer))
+}
+
+/// The peer of a URL that an account calls, by the account's way out and its time limits; HTTP/1.1 unless changed.
+pub(super) async fn peer_at(shared: &Shared, settings: &AccountSettings, base: &BaseUrl) -> Result<HttpPeer> {
+    let (host, port) = egress::first_hop(settings, base);
+    let address = shared.resolver.address(host, port).await.map_err(|cause| {
+        let mut error = Error::because(ErrorType::ConnectError, "name look-up", cause);
+        error.as_up();
+        error
+    })?;
+    let connect = settings.timeouts.connect;
+    let mut peer = match &settings.proxy {
+        Some(proxy) => {
+            let target = Target { host: base.host.clone(), port: base.port };
+            egress::through(&shared.egress, proxy, address, egress::Route { target, tls: base.tls, connect })
+        }
+        None => HttpPeer::new(address, base.tls, base.host.clone()),
+    };
+    if let Some(options) = peer.get_mut_peer_options() {
+        options.connection_timeout = Some(connect);
+        options.total_connection_timeout = Some(connect);
+        options.idle_timeout = Some(KEPT_IDLE);
+        options.write_timeout = Some(settings.timeouts.idle);
+        // Silence is measured by the adapter, which can tell the wait for content from a pause within it.
+        options.read_timeout = None;
+        options.h2_stream_window_size = Some(SENT_AHEAD);
+        options.h2_connection_window_size = Some(SENT_AHEAD_ON_CONNECTION);
+    }
+    Ok(peer)
 }
 
 /// Turns the copy of the client's header that Pingora offers into the provider's request.
@@ -77,7 +98,7 @@ pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut Reque
         built.insert_header(header::CONTENT_LENGTH, attempt.body.len())?;
     }
     built.insert_header("x-request-id", exchange.id.as_str())?;
-    authorise(settings, &mut built)?;
+    authorise(settings, attempt.bearer.as_ref(), &mut built)?;
     *header = built;
     Ok(())
 }
@@ -88,8 +109,12 @@ fn belongs_to_a_format(name: &str) -> bool {
     name == "accept" || name == "content-type" || FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
-/// Shows the account's key, and adds the headers that provider and account ask for.
-pub(super) fn authorise(settings: &AccountSettings, request: &mut RequestHeader) -> Result<()> {
+/// Shows the account's key or token, and adds the headers that provider and account ask for.
+pub(super) fn authorise(
+    settings: &AccountSettings,
+    bearer: Option<&Secret>,
+    request: &mut RequestHeader,
+) -> Result<()> {
     for (name, value) in settings.provider.default_headers() {
         if !request.headers.contains_key(*name) {
             request.insert_header(*name, *value)?;
@@ -99,10 +124,30 @@ pub(super) fn authorise(settings: &AccountSettings, request: &mut RequestHeader)
         let (name, value) = settings.provider.credential(key.expose());
         request.insert_header(name, secret(&value)?)?;
     }
+    if let Some(token) = bearer {
+        request.insert_header(header::AUTHORIZATION, secret(&format!("Bearer {}", token.expose()))?)?;
+    }
     for (name, value) in &settings.headers {
-        request.insert_header(name.clone(), secret(value.expose())?)?;
+        // A list: the account's words stand beside the client's.
+        let clients = request.headers.get(name).filter(|_| name == "anthropic-beta").and_then(|v| v.to_str().ok());
+        let value = match clients {
+            Some(clients) => secret(&joined(clients, value.expose()))?,
+            None => secret(value.expose())?,
+        };
+        request.insert_header(name.clone(), value)?;
     }
     Ok(())
+}
+
+/// Two lists of words as one, without repeating any.
+fn joined(first: &str, second: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for word in first.split(',').chain(second.split(',')).map(str::trim) {
+        if !word.is_empty() && !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words.join(",")
 }
 
 /// A header value that is never shown, neither by `Debug` nor in an HTTP/2 compression table.
@@ -125,6 +170,12 @@ pub(super) fn matches(rules: &[String], name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_are_joined_without_repetition() {
+        assert_eq!(joined("a, b", "b,c,"), "a,b,c");
+        assert_eq!(joined("", "c"), "c");
+    }
 
     #[test]
     fn allow_lists_match_names_and_prefixes() {

@@ -52,6 +52,7 @@ pub(super) fn key(route: &Route, found: &[(&'static str, String)], options: &Opt
 /// The places that a provider reads, in its order.
 fn accepted(route: &Route) -> &'static [&'static str] {
     match route.dialect {
+        Dialect::Anthropic if route.vertex => &["bearer"],
         Dialect::Anthropic => &["x-api-key", "bearer"],
         Dialect::Gemini if route.vertex => &["bearer"],
         Dialect::Gemini => &["x-goog-api-key", "query", "bearer"],
@@ -77,12 +78,12 @@ fn missing(route: &Route) -> Refusal {
     }
 }
 
-fn wrong(route: &Route, key: &str) -> Refusal {
+pub(super) fn wrong(route: &Route, key: &str) -> Refusal {
     match route.dialect {
-        Dialect::Anthropic => Refusal::new(401, "invalid x-api-key"),
-        Dialect::Gemini if route.vertex => {
+        Dialect::Anthropic | Dialect::Gemini if route.vertex => {
             Refusal::new(401, "Request had invalid authentication credentials. Expected OAuth 2 access token.")
         }
+        Dialect::Anthropic => Refusal::new(401, "invalid x-api-key"),
         Dialect::Gemini => Refusal::bad("API key not valid. Please pass a valid API key.").code("API_KEY_INVALID"),
         Dialect::Chat | Dialect::Responses if route.azure => azure_denied(),
         Dialect::Chat | Dialect::Responses => {

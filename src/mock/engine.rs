@@ -11,6 +11,7 @@ use super::{
     damage::{Body, Envelope, Style},
     fault::{Counts, Effect, Events, FAULTS, Fault, Instead, Wire},
     instead::Setting,
+    issuer::{self, Issuer},
     json,
     log::{Entry, Log, Outcome, Ticket, Usage},
     memory::Memory,
@@ -49,6 +50,7 @@ pub(super) struct Engine {
     counts: Counts,
     memory: Memory,
     bench: Bench,
+    pub(super) issuer: Issuer,
 }
 
 /// A reply, and the hold on its log entry, if it has one.
@@ -84,6 +86,7 @@ impl Engine {
             counts: Counts::default(),
             memory: Memory::default(),
             bench: Bench::default(),
+            issuer: Issuer::default(),
         }
     }
 
@@ -125,6 +128,7 @@ impl Engine {
     /// The mock's own pages.
     fn own(&self, request: &Request) -> Option<Reply> {
         let reply = match request.path.as_str() {
+            issuer::PATH => self.issuer.answer(request, &self.options.service_accounts, self.clock.now()),
             "/_log" => {
                 let since = request.parameter("since").and_then(|since| since.parse().ok()).unwrap_or(0);
                 let rows = self.log.rows(since, request.parameter("contains").unwrap_or_default());
@@ -149,6 +153,7 @@ impl Engine {
         self.log.reset();
         self.counts.reset();
         self.memory.reset();
+        self.issuer.reset();
         self.scripts.reset();
     }
 
@@ -203,6 +208,9 @@ impl Engine {
 
     fn credentialed(&self, request: &Request, route: &Route) -> Checked<String> {
         let key = credential::key(route, &credential::found(request), &self.options)?;
+        if !self.issuer.takes(&key, self.clock.now()) {
+            return Err(credential::wrong(route, &key));
+        }
         match request.flaw() {
             Some(flaw) => Err(Refusal::bad(format!("mock: {flaw}"))),
             None => Ok(key),
@@ -260,7 +268,10 @@ impl Engine {
             Call::Transcription => return ready(media::transcribe(content_type, body)),
             _ => {}
         }
-        let value = self.json(case, content_type, body)?;
+        let mut value = self.json(case, content_type, body)?;
+        if route.vertex && route.dialect == Dialect::Anthropic {
+            read::vertex(&mut value, route)?;
+        }
         let model = route.model.as_deref().or_else(|| value.get("model").and_then(Value::as_str));
         if let Some(model) = model {
             models::check(route.dialect, model, self.options.any_model)?;
@@ -287,8 +298,8 @@ impl Engine {
             Call::Responses | Call::InputTokens | Call::Compact => {
                 read::openai_responses::read(body, key, &self.memory)
             }
-            Call::Messages => read::anthropic::read(body, request, &self.options, false),
-            Call::CountTokens => read::anthropic::read(body, request, &self.options, true),
+            Call::Messages => read::anthropic::read(body, (request, route.vertex), &self.options, false),
+            Call::CountTokens => read::anthropic::read(body, (request, route.vertex), &self.options, true),
             Call::Generate { stream, .. } => read::gemini::read(body, model, *stream),
             Call::GeminiCount => read::gemini::read_count(body, model),
             _ => Err(Refusal::new(404, "Not found")),

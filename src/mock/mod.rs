@@ -19,6 +19,7 @@ mod fault;
 mod http1;
 mod http2;
 mod instead;
+mod issuer;
 mod json;
 mod log;
 mod memory;
@@ -44,6 +45,7 @@ pub use request::{Protocol, Request};
 pub use script::{Matching, Play};
 pub use server::{Mock, MockHandle};
 
+use crate::config::ServiceAccount;
 use std::path::PathBuf;
 
 /// How a mock behaves.
@@ -51,6 +53,8 @@ use std::path::PathBuf;
 pub struct Options {
     /// The only keys that are accepted; empty accepts every key that does not start with `bad`.
     pub keys: Vec<String>,
+    /// Service accounts whose assertions are traded for tokens.
+    pub service_accounts: Vec<ServiceAccount>,
     /// Whether a provider serves models that are named like another vendor's.
     pub any_model: bool,
     /// Anthropic: refuse consecutive turns of one role, which the real API merges.
@@ -73,6 +77,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             keys: Vec::new(),
+            service_accounts: Vec::new(),
             any_model: false,
             strict_alternation: false,
             strict_messages: false,

@@ -109,6 +109,9 @@ fn route(request: &Request) -> Option<Route> {
         return openai(rest).or_else(|| models(rest, Dialect::Chat));
     }
     let (version, rest) = path.strip_prefix('/')?.split_once('/')?;
+    if let Some((_, rest)) = rest.split_once("/publishers/anthropic/") {
+        return raw_predict(rest);
+    }
     if let Some((_, rest)) = rest.split_once("/publishers/google/") {
         return Some(Route { vertex: true, ..gemini(rest, request)? });
     }
@@ -155,6 +158,19 @@ fn gemini(rest: &str, request: &Request) -> Option<Route> {
         _ => return None,
     };
     Some(Route { model: Some(model.to_owned()), ..Route::new(call, Dialect::Gemini) })
+}
+
+/// Anthropic's calls on Vertex.
+fn raw_predict(rest: &str) -> Option<Route> {
+    let (model, action) = rest.strip_prefix("models/")?.rsplit_once(':')?;
+    let route = |call| Route { vertex: true, ..Route::new(call, Dialect::Anthropic) };
+    match (model, action) {
+        ("count-tokens", "rawPredict") => Some(route(Call::CountTokens)),
+        (_, "rawPredict" | "streamRawPredict") => {
+            Some(Route { model: Some(model.to_owned()), ..route(Call::Messages) })
+        }
+        _ => None,
+    }
 }
 
 fn models(rest: &str, dialect: Dialect) -> Option<Route> {

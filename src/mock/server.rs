@@ -109,6 +109,16 @@ impl MockHandle {
         self.engine.scripts.waiting()
     }
 
+    /// How many requests the token endpoint has had.
+    pub fn token_requests(&self) -> u64 {
+        self.engine.issuer.requests()
+    }
+
+    /// Makes every access token bad that was given out so far.
+    pub fn revoke_tokens(&self) {
+        self.engine.issuer.revoke();
+    }
+
     /// Connections that are open now.
     pub fn open_connections(&self) -> usize {
         self.engine.open_connections.load(Ordering::SeqCst)

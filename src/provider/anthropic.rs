@@ -102,7 +102,7 @@ mod tests {
     fn the_version_comes_with_the_call_and_the_query_goes_along() {
         let base = Anthropic.base_url("https://h/anthropic").unwrap();
         let path = |endpoint: &Endpoint, query| {
-            Anthropic.path(&base, &Call { endpoint, model: "claude", version: None, query })
+            Anthropic.path(&base, &Call { endpoint, model: "claude", stream: false, version: None, query })
         };
         assert_eq!(path(&Endpoint::Messages, Some("beta=true")).unwrap(), "/anthropic/v1/messages?beta=true");
         assert_eq!(path(&Endpoint::CountTokens, None).unwrap(), "/anthropic/v1/messages/count_tokens");

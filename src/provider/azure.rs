@@ -129,7 +129,10 @@ mod tests {
 
     fn path(base: &str, endpoint: Endpoint, model: &str) -> Option<String> {
         let base = Azure.base_url(base).unwrap();
-        Azure.path(&base, &Call { endpoint: &endpoint, model, version: None, query: Some("api-version=1999&x=1") })
+        Azure.path(
+            &base,
+            &Call { endpoint: &endpoint, model, stream: false, version: None, query: Some("api-version=1999&x=1") },
+        )
     }
 
     #[test]

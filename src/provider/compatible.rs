@@ -248,7 +248,7 @@ mod tests {
 
     fn path(row: &Compatible, base: &str, endpoint: Endpoint) -> Option<String> {
         let base = row.base_url(base).unwrap();
-        row.path(&base, &Call { endpoint: &endpoint, model: "m", version: None, query: None })
+        row.path(&base, &Call { endpoint: &endpoint, model: "m", stream: false, version: None, query: None })
     }
 
     #[test]

@@ -11,7 +11,7 @@ const DEFAULT_VERSION: &str = "v1beta";
 
 /// Query parameters of all Google APIs that stay behind: the answer's layout was decided with the endpoint, and would
 /// change under its reader; the credentials are the account's.
-const KEPT_BACK: [&str; 5] = ["alt", "callback", "key", "access_token", "oauth_token"];
+pub(super) const KEPT_BACK: [&str; 5] = ["alt", "callback", "key", "access_token", "oauth_token"];
 
 /// Gemini.
 #[derive(Debug)]
@@ -56,25 +56,7 @@ impl Provider for Gemini {
     }
 
     fn path(&self, base: &BaseUrl, call: &Call<'_>) -> Option<String> {
-        let (method, is_sse) = match call.endpoint {
-            Endpoint::GenerateContent => ("generateContent", false),
-            Endpoint::StreamGenerateContent { sse } => ("streamGenerateContent", *sse),
-            Endpoint::GeminiCountTokens => ("countTokens", false),
-            Endpoint::EmbedContent => ("embedContent", false),
-            Endpoint::BatchEmbedContents => ("batchEmbedContents", false),
-            Endpoint::ChatCompletions
-            | Endpoint::Responses
-            | Endpoint::ResponsesInputTokens
-            | Endpoint::ResponsesCompact
-            | Endpoint::Messages
-            | Endpoint::CountTokens
-            | Endpoint::Embeddings
-            | Endpoint::Completions
-            | Endpoint::Moderations
-            | Endpoint::Rerank
-            | Endpoint::Images(_)
-            | Endpoint::Audio(_) => return None,
-        };
+        let (method, is_sse) = method(call.endpoint)?;
         let version = call.version.filter(|v| base_url::is_version(v)).unwrap_or(DEFAULT_VERSION);
         let path = format!("{}/{version}/{}:{method}", base.prefix, resource(call.model)?);
         Some(base_url::with_query(path, if is_sse { "alt=sse" } else { "" }, call.query, &KEPT_BACK))
@@ -86,6 +68,29 @@ impl Provider for Gemini {
 
     fn credential(&self, key: &str) -> (HeaderName, String) {
         (HeaderName::from_static("x-goog-api-key"), key.to_owned())
+    }
+}
+
+/// What a call does with its model, and whether its answer is a stream of events; `None` for the calls of other formats.
+pub(super) fn method(endpoint: &Endpoint) -> Option<(&'static str, bool)> {
+    match endpoint {
+        Endpoint::GenerateContent => Some(("generateContent", false)),
+        Endpoint::StreamGenerateContent { sse } => Some(("streamGenerateContent", *sse)),
+        Endpoint::GeminiCountTokens => Some(("countTokens", false)),
+        Endpoint::EmbedContent => Some(("embedContent", false)),
+        Endpoint::BatchEmbedContents => Some(("batchEmbedContents", false)),
+        Endpoint::ChatCompletions
+        | Endpoint::Responses
+        | Endpoint::ResponsesInputTokens
+        | Endpoint::ResponsesCompact
+        | Endpoint::Messages
+        | Endpoint::CountTokens
+        | Endpoint::Embeddings
+        | Endpoint::Completions
+        | Endpoint::Moderations
+        | Endpoint::Rerank
+        | Endpoint::Images(_)
+        | Endpoint::Audio(_) => None,
     }
 }
 
@@ -119,7 +124,7 @@ mod tests {
 
     fn path(base: &str, endpoint: Endpoint, model: &str, version: Option<&str>, query: Option<&str>) -> Option<String> {
         let base = Gemini.base_url(base).unwrap();
-        Gemini.path(&base, &Call { endpoint: &endpoint, model, version, query })
+        Gemini.path(&base, &Call { endpoint: &endpoint, model, stream: false, version, query })
     }
 
     const HOST: &str = "https://generativelanguage.googleapis.com";

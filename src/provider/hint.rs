@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// How long the provider asks to stay away, if it says so. Explicit words come first, then the windows that are used up:
 /// all of them must have come back, so the latest of these counts.
-pub(super) fn told(headers: &HeaderMap, error: Option<&UpstreamError>, now: Moment) -> Option<Duration> {
+pub(crate) fn told(headers: &HeaderMap, error: Option<&UpstreamError>, now: Moment) -> Option<Duration> {
     retry_after_ms(headers)
         .or_else(|| wait_until(text(headers, "retry-after")?, now))
         .or_else(|| error?.retry_after.filter(|wait| !wait.is_zero()))

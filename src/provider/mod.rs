@@ -7,12 +7,14 @@ mod azure;
 mod base_url;
 mod compatible;
 mod gemini;
-mod hint;
+pub(crate) mod hint;
 mod openai;
 mod signs;
 pub mod verdict;
+mod vertex;
 
 use crate::wire::{Endpoint, WireFormat};
+use bytes::Bytes;
 
 /// A provider that accounts can belong to.
 pub trait Provider: Send + Sync + std::fmt::Debug {
@@ -33,6 +35,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The environment variable that holds its key by convention.
     fn key_env(&self) -> Option<&'static str>;
 
+    /// Whether it serves nobody without credentials.
+    fn needs_credentials(&self) -> bool {
+        self.key_env().is_some()
+    }
+
     /// Reads a `base_url` as this provider's own SDK takes it; a missing or doubled version segment is understood.
     /// The error says what is wrong, for a configuration fault.
     fn base_url(&self, text: &str) -> Result<BaseUrl, String>;
@@ -40,6 +47,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The path and query of a call, `None` where the provider has no such call.
     /// `model` is the upstream's name for it; `query` is the caller's own, without its key.
     fn path(&self, base: &BaseUrl, call: &Call<'_>) -> Option<String>;
+
+    /// The body of a call as this provider takes it; `body` is the call's in the provider's wire format.
+    fn body(&self, _endpoint: &Endpoint, body: Bytes) -> Bytes {
+        body
+    }
 
     /// The path of the call that lists the models.
     fn models_path(&self, base: &BaseUrl) -> String;
@@ -65,6 +77,8 @@ pub struct Call<'a> {
     pub endpoint: &'a Endpoint,
     /// The upstream's name for the model.
     pub model: &'a str,
+    /// Whether the answer is to be streamed, for the providers that say so in the path.
+    pub stream: bool,
     /// The version segment of the client's Gemini path (`v1`, `v1beta`), if it had one.
     pub version: Option<&'a str>,
     /// The caller's query string without its key, if it had one.
@@ -87,6 +101,22 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
+    /// Reads an `http` or `https` URL that is no provider's. The error says what is wrong, without repeating the text.
+    pub fn parse(text: &str) -> Result<BaseUrl, String> {
+        base_url::parse(text)
+    }
+
+    /// Path and query of the URL itself.
+    pub fn target(&self) -> String {
+        let path = if self.prefix.is_empty() { "/" } else { &self.prefix };
+        base_url::with_query(path.to_owned(), &self.query, None, &[])
+    }
+
+    /// Whether it leads no further than this machine.
+    pub fn is_local(&self) -> bool {
+        self.host == "localhost" || self.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    }
+
     /// The `Host` header's value.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -108,6 +138,8 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &openai::Openai,
     &gemini::Gemini,
     &azure::Azure,
+    &vertex::Vertex,
+    &vertex::VertexAnthropic,
     &compatible::OPENAI_COMPATIBLE,
     &compatible::DEEPSEEK,
     &compatible::GROQ,
@@ -189,8 +221,9 @@ mod tests {
 
     #[test]
     fn every_provider_offers_a_call_of_each_format_that_it_speaks() {
+        let sample = "https://h.example/v1/projects/p/locations/l";
         for provider in PROVIDERS {
-            let base = provider.base_url(provider.default_base_url().unwrap_or("https://h.example")).unwrap();
+            let base = provider.base_url(provider.default_base_url().unwrap_or(sample)).unwrap();
             for format in provider.formats() {
                 let endpoint = match format {
                     WireFormat::OpenaiChat => Endpoint::ChatCompletions,
@@ -198,7 +231,7 @@ mod tests {
                     WireFormat::Anthropic => Endpoint::Messages,
                     WireFormat::Gemini => Endpoint::GenerateContent,
                 };
-                let call = Call { endpoint: &endpoint, model: "m", version: None, query: None };
+                let call = Call { endpoint: &endpoint, model: "m", stream: false, version: None, query: None };
                 assert!(provider.path(&base, &call).is_some(), "{} {}", provider.name(), endpoint.name());
             }
         }

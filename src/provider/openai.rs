@@ -91,7 +91,7 @@ mod tests {
 
     fn path(base: &str, endpoint: Endpoint, query: Option<&str>) -> Option<String> {
         let base = Openai.base_url(base).unwrap();
-        Openai.path(&base, &Call { endpoint: &endpoint, model: "m", version: None, query })
+        Openai.path(&base, &Call { endpoint: &endpoint, model: "m", stream: false, version: None, query })
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Verdict {
     pub retry_after: Option<Duration>,
     /// Whether only this model of the account is affected.
     pub model_only: bool,
+    /// Whether no second sign is needed: the account itself is told, not an answer to one request.
+    pub is_certain: bool,
     /// A short reason for logs and states: status and code, never the body's text.
     pub reason: String,
 }
@@ -72,7 +74,8 @@ pub struct Verdict {
 impl Verdict {
     /// What a connection that broke says: refused, reset, timed out, ended inside the body. `reason` says which.
     pub fn fault(reason: impl Into<String>) -> Verdict {
-        Verdict { class: FailureClass::Fault, retry_after: None, model_only: false, reason: reason.into() }
+        let reason = reason.into();
+        Verdict { class: FailureClass::Fault, retry_after: None, model_only: false, is_certain: false, reason }
     }
 }
 
@@ -93,7 +96,7 @@ pub fn judge(status: u16, headers: &http::HeaderMap, error: Option<&UpstreamErro
     if class == FailureClass::Client && says_retry {
         (class, model_only) = (FailureClass::Fault, false);
     }
-    Verdict { class, retry_after, model_only, reason: signs.reason() }
+    Verdict { class, retry_after, model_only, is_certain: false, reason: signs.reason() }
 }
 
 #[cfg(test)]

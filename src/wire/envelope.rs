@@ -3,8 +3,11 @@
 //! The body is scanned once and never re-serialised: all bytes outside the model's span go on as they came. Invariant:
 //! every span lies in the body, in ascending order, and covers a JSON string, the inside of one, or a form field.
 
+mod beside;
 mod document;
 mod form;
+
+pub use beside::put_beside_model;
 
 use super::{Endpoint, json};
 use bytes::Bytes;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -19,7 +20,7 @@ use sub2api::{
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) running: Option<Running>,
-    data: std::path::PathBuf,
+    data: PathBuf,
 }
 
 impl Drop for Gateway {
@@ -27,7 +28,9 @@ impl Drop for Gateway {
         if let Some(running) = self.running.take() {
             running.stop();
         }
-        let _ = std::fs::remove_dir_all(&self.data);
+        if !self.data.as_os_str().is_empty() {
+            let _ = std::fs::remove_dir_all(&self.data);
+        }
     }
 }
 
@@ -43,6 +46,13 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
+/// A directory for one gateway's state.
+pub(crate) fn data_dir() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let serial = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("sub2api-e2e-{}-{serial}", std::process::id()))
+}
+
 /// An account in YAML.
 pub(crate) fn account(name: &str, provider: &str, url: &str, more: &str) -> String {
     let key = format!("sk-upstream-{name}");
@@ -55,9 +65,16 @@ pub(crate) fn account(name: &str, provider: &str, url: &str, more: &str) -> Stri
 impl Gateway {
     /// Starts a gateway with these accounts; `more` is YAML at the top level.
     pub(crate) async fn start(accounts: &[String], more: &str) -> Gateway {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let serial = COUNT.fetch_add(1, Ordering::Relaxed);
-        let data = std::env::temp_dir().join(format!("sub2api-e2e-{}-{serial}", std::process::id()));
+        Gateway::start_with_server(accounts, &format!("server: {{ threads: 2 }}\n{more}")).await
+    }
+
+    /// The same, where `more` says the `server` section too.
+    pub(crate) async fn start_with_server(accounts: &[String], more: &str) -> Gateway {
+        Gateway::start_in(data_dir(), accounts, more).await
+    }
+
+    /// The same, with its state in this directory.
+    pub(crate) async fn start_in(data: PathBuf, accounts: &[String], more: &str) -> Gateway {
         let address: SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
         let users = if more.contains("users:") || more.contains("auth:") {
             String::new()
@@ -65,7 +82,7 @@ impl Gateway {
             format!("users: [ {{ name: tester, keys: [\"{}\"] }} ]\n", test_key())
         };
         let text = format!(
-            "listen: [\"{address}\"]\ndata_dir: {}\nserver: {{ threads: 2 }}\n{users}accounts:\n{}{more}",
+            "listen: [\"{address}\"]\ndata_dir: {}\n{users}accounts:\n{}{more}",
             data.display(),
             accounts.concat()
         );
@@ -76,6 +93,14 @@ impl Gateway {
             running
         });
         Gateway { address, running: Some(running.await.unwrap()), data }
+    }
+
+    /// Ends the gateway, and leaves its state where it is.
+    pub(crate) fn stop(mut self) -> PathBuf {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+        std::mem::take(&mut self.data)
     }
 
     /// What the process knows.

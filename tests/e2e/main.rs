@@ -19,6 +19,7 @@ mod client_h2;
 #[path = "../support/dice.rs"]
 mod dice;
 mod discretion;
+mod egress;
 #[path = "../wire/expected.rs"]
 mod expected;
 mod failover;
@@ -29,9 +30,11 @@ mod gateway;
 mod headers;
 mod limits;
 mod log;
+mod oauth;
 mod panics;
 mod paths;
 mod pauses;
+mod proxy;
 mod recorded;
 mod recording;
 mod rough;
@@ -39,9 +42,11 @@ mod rough;
 mod seeds;
 mod storm;
 mod streams;
+mod tls;
 mod traces;
 #[path = "../wire/traffic.rs"]
 #[allow(dead_code, reason = "shared with the wire tests")]
 mod traffic;
 mod upstream;
 mod upstream_h2;
+mod vertex;

@@ -1,10 +1,13 @@
 //! One entry of `accounts`.
 
-use super::common::{limits, model, model_or_prefix, name, quota, secret};
-use super::tuning;
+use super::{
+    common::{limits, model, model_or_prefix, name, quota, secret},
+    credentials::{Credentials, credentials},
+    tuning,
+};
 use crate::{
     config::{
-        AccountSettings, HeaderRules, Http2, ModelRule, Timeouts,
+        AccountSettings, HeaderRules, Http2, ModelRule, Proxy, Timeouts,
         reader::{Item, Section},
         secret::Secret,
     },
@@ -12,7 +15,7 @@ use crate::{
     wire::{Endpoint, FORMATS, WireFormat},
 };
 use http::HeaderName;
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 /// An account as it was read, for the checks across sections also where something in it is at fault.
 pub(super) struct ReadAccount<'r> {
@@ -40,7 +43,7 @@ pub(super) fn account<'r>(item: &Item<'r>, defaults: Timeouts) -> Option<ReadAcc
     let name = section.required("name", |item| Some((item.clone(), name(item)?)));
     let provider = section.required("provider", provider);
     let base_url = base_url(&mut section, provider);
-    let api_key = credentials(&mut section, provider);
+    let Credentials { api_key, grant } = credentials(&mut section, provider);
     let priority = section.optional("priority", |item| item.count(0..=u64::from(u32::MAX))).unwrap_or(1);
     let weight = section.optional("weight", |item| item.count(1..=1_000_000)).unwrap_or(1);
     let rules = section.find("models").map_or(Some(Vec::new()), |item| model_rules(&item));
@@ -50,15 +53,16 @@ pub(super) fn account<'r>(item: &Item<'r>, defaults: Timeouts) -> Option<ReadAcc
     let timeouts = section.optional("timeouts", |item| tuning::timeouts(item, defaults)).unwrap_or(defaults);
     let headers = section.optional("headers", extra_headers).unwrap_or_default();
     let http2 = section.optional("http2", http2).unwrap_or_default();
-    section.not_yet("proxy");
+    let proxy = section.optional("proxy", proxy);
     let item = section.done();
-    warn_of_clear_text(&item, base_url.as_ref(), api_key.as_ref());
+    warn_of_clear_text(&item, base_url.as_ref(), api_key.is_some() || grant.is_some());
     let settings = match (&name, provider, &base_url, &rules) {
         (Some((_, name)), Some(provider), Some((_, base_url)), Some(rules)) => Some(AccountSettings {
             name: (*name).to_owned(),
             provider,
             base_url: base_url.clone(),
             api_key,
+            grant,
             priority,
             weight,
             models: rules.clone(),
@@ -68,6 +72,7 @@ pub(super) fn account<'r>(item: &Item<'r>, defaults: Timeouts) -> Option<ReadAcc
             timeouts,
             headers,
             http2,
+            proxy,
         }),
         _ => None,
     };
@@ -121,22 +126,6 @@ fn read_base_url(item: &Item<'_>, provider: &dyn Provider, text: &str) -> Option
             });
         })
         .ok()
-}
-
-/// The key. Where the provider needs one and it is absent, that is a fault.
-fn credentials(section: &mut Section<'_>, provider: Option<&dyn Provider>) -> Option<Secret> {
-    // A server without a conventional variable for its key is one's own, and asks for a key only when told to.
-    let needed = provider.is_some_and(|provider| provider.key_env().is_some());
-    let Some(item) = section.find("credentials") else {
-        return if needed { section.missing("credentials") } else { None };
-    };
-    let mut section = item.section()?;
-    section.not_yet("oauth");
-    section.not_yet("google_service_account");
-    let other = section.has("oauth") || section.has("google_service_account");
-    let key = if needed && !other { section.required("api_key", secret) } else { section.optional("api_key", secret) };
-    section.done();
-    key
 }
 
 /// The models served. Whole names come before beginnings, so that the most particular rule is found first.
@@ -220,7 +209,7 @@ fn has_call(provider: &dyn Provider, base: &BaseUrl, format: WireFormat) -> bool
         WireFormat::Anthropic => Endpoint::Messages,
         WireFormat::Gemini => Endpoint::GenerateContent,
     };
-    let call = Call { endpoint: &endpoint, model: "any", version: None, query: None };
+    let call = Call { endpoint: &endpoint, model: "any", stream: false, version: None, query: None };
     provider.formats().contains(&format) || provider.path(base, &call).is_some()
 }
 
@@ -249,10 +238,18 @@ pub(super) fn extra_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Secret)>
     Some(headers)
 }
 
-fn warn_of_clear_text(item: &Item<'_>, base_url: Option<&(Item<'_>, BaseUrl)>, key: Option<&Secret>) {
-    let (Some((_, url)), Some(_)) = (base_url, key) else { return };
-    let local = url.host == "localhost" || url.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-    if !url.tls && !local {
+fn warn_of_clear_text(item: &Item<'_>, base_url: Option<&(Item<'_>, BaseUrl)>, is_secret: bool) {
+    let Some((_, url)) = base_url else { return };
+    if is_secret && !url.tls && !url.is_local() {
         item.warn("the key and all requests travel unencrypted: `base_url` is http:// to another machine");
+    }
+}
+
+/// The proxy: a secret, since it may hold a password.
+fn proxy(item: &Item<'_>) -> Option<Arc<Proxy>> {
+    let text = secret(item)?;
+    match Proxy::parse(text.expose()) {
+        Ok(proxy) => Some(Arc::new(proxy)),
+        Err(fault) => item.refuse(format!("{fault} (the value is not shown)")),
     }
 }

@@ -1,6 +1,10 @@
 //! Values that occur in several sections: names, patterns, limits, quotas, secrets.
 
-use crate::config::{Limits, Quota, Window, reader::Item, secret::Secret};
+use crate::config::{
+    Limits, Quota, Window,
+    reader::{Item, Section},
+    secret::Secret,
+};
 use std::{collections::HashMap, fs::File, io::Read, path::Path};
 
 /// The largest file that a secret is read from.
@@ -83,18 +87,45 @@ pub(super) fn secret(item: &Item<'_>) -> Option<Secret> {
         return usable(item, item.text()?);
     }
     let mut section = item.section()?;
-    let file = section.find("file");
-    let credential = section.find("credential");
+    let place = secret_place(&mut section);
     section.done();
-    match (file, credential) {
-        (Some(file), None) => from_file(&file, &file.path()?),
-        (None, Some(credential)) => from_systemd(&credential),
-        (Some(_), Some(_)) => item.refuse("names both `file` and `credential`; one of them is meant"),
-        (None, None) => item.refuse("must be a text, `{file: path}` or `{credential: name}`"),
+    let Some(place) = place else {
+        return item.refuse("must be a text, `{file: path}` or `{credential: name}`");
+    };
+    let text = read_secret_file(item, place)?;
+    usable(item, text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text))
+}
+
+/// Where a secret is kept.
+pub(super) enum SecretPlace<'r> {
+    /// `file`.
+    File(Item<'r>),
+    /// `credential`.
+    Credential(Item<'r>),
+    /// Both were named.
+    Both,
+}
+
+/// Reads `file` and `credential` of a section; nothing where neither is there.
+pub(super) fn secret_place<'r>(section: &mut Section<'r>) -> Option<SecretPlace<'r>> {
+    match (section.find("file"), section.find("credential")) {
+        (Some(_), Some(_)) => Some(SecretPlace::Both),
+        (Some(file), None) => Some(SecretPlace::File(file)),
+        (None, Some(credential)) => Some(SecretPlace::Credential(credential)),
+        (None, None) => None,
     }
 }
 
-fn from_systemd(item: &Item<'_>) -> Option<Secret> {
+/// The text of a secret's file; `item` is the secret as a whole.
+pub(super) fn read_secret_file(item: &Item<'_>, place: SecretPlace<'_>) -> Option<String> {
+    match place {
+        SecretPlace::File(file) => text_file(&file, &file.path()?, MAX_SECRET_BYTES),
+        SecretPlace::Credential(credential) => from_systemd(&credential),
+        SecretPlace::Both => item.refuse("names both `file` and `credential`; one of them is meant"),
+    }
+}
+
+fn from_systemd(item: &Item<'_>) -> Option<String> {
     let name = item.text()?;
     if name.contains('/') || matches!(name, "." | "..") {
         return item.refuse("must be the name of a credential, not a path");
@@ -105,12 +136,7 @@ fn from_systemd(item: &Item<'_>) -> Option<Secret> {
              the unit needs LoadCredential= or SetCredential=",
         );
     };
-    from_file(item, &Path::new(&directory).join(name))
-}
-
-fn from_file(item: &Item<'_>, path: &Path) -> Option<Secret> {
-    let text = text_file(item, path, MAX_SECRET_BYTES)?;
-    usable(item, text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text))
+    text_file(item, &Path::new(&directory).join(name), MAX_SECRET_BYTES)
 }
 
 /// A secret that can travel in a header.

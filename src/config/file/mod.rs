@@ -5,6 +5,7 @@
 mod account;
 mod alias;
 mod common;
+mod credentials;
 mod links;
 pub(super) mod listen;
 mod traces;

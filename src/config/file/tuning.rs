@@ -34,6 +34,7 @@ pub(super) fn timeouts(item: &Item<'_>, base: Timeouts) -> Option<Timeouts> {
     section.set("whole", &mut timeouts.whole, |item| item.duration(WAIT));
     section.set("idle", &mut timeouts.idle, |item| item.duration(WAIT));
     section.set("total", &mut timeouts.total, |item| item.duration(WAIT));
+    section.set("token", &mut timeouts.token, |item| item.duration(MILLISECOND..=HOUR));
     section.done();
     Some(timeouts)
 }

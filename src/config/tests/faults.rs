@@ -88,8 +88,54 @@ fn what_is_wrong_with_an_account_is_said() {
         ("{name: a, provider: openai, headers: {X-A: x, x-a: y}}", "headers.x-a: this header is written twice"),
         ("{name: a, provider: openai, headers: {\"b d\": x}}", "is not a header's name"),
         ("{name: a, provider: openai, http2: yes}", "must be one of auto, always, never, not \"yes\""),
-        ("{name: a, provider: openai, proxy: \"http://h\"}", "accounts[0].proxy: not supported by this version"),
-        ("{name: a, provider: openai, credentials: {oauth: {}}}", "credentials.oauth: not supported by this version"),
+        (
+            "{name: a, provider: openai, proxy: \"http://h\"}",
+            "accounts[0].proxy: has no port: write it behind the host, as in socks5://host:1080 (the value is not shown)",
+        ),
+        ("{name: a, provider: openai, proxy: {url: x}}", "accounts[0].proxy.url: unknown key"),
+        (
+            "{name: a, provider: openai, credentials: {oauth: {}}}",
+            "3:54: accounts[0].credentials.oauth: `token_url` is",
+        ),
+        ("{name: a, provider: openai, credentials: {oauth: {}}}", "credentials.oauth: `client_id` is missing"),
+        ("{name: a, provider: openai, credentials: {oauth: {}}}", "credentials.oauth: `refresh_token` is missing"),
+        ("{name: a, provider: openai, credentials: {oauth: {token: x}}}", "credentials.oauth.token: unknown key"),
+        ("{name: a, provider: openai, credentials: {oauth: {token_url: h}}}", "oauth.token_url: has no scheme"),
+        (
+            "{name: a, provider: openai, credentials: {oauth: {scope: \"a  b\"}}}",
+            "oauth.scope: must be scopes with single",
+        ),
+        ("{name: a, provider: openai, credentials: {oauth: {client_auth: basic}}}", "needs a `client_secret`"),
+        ("{name: a, provider: openai, credentials: {oauth: {encoding: xml}}}", "encoding: must be one of form, json"),
+        (
+            "{name: a, provider: openai, credentials: {api_key: k, oauth: {}}}",
+            "accounts[0].credentials: holds more than one of `api_key`, `oauth` and `google_service_account`",
+        ),
+        (
+            "{name: a, provider: openai, credentials: {google_service_account: {}}}",
+            "must be `{file: path}`, `{credential",
+        ),
+        (
+            "{name: a, provider: openai, credentials: {google_service_account: {file: /no/such}}}",
+            "google_service_account.file: /no/such: the file cannot be read",
+        ),
+        (
+            "{name: a, provider: openai, credentials: {google_service_account: sk-1}}",
+            "is not the JSON of a service account",
+        ),
+        (
+            "{name: a, provider: openai, credentials: {google_service_account: {type: user, private_key: k}}}",
+            "its `type` must be \"service_account\"",
+        ),
+        (
+            "{name: a, provider: openai, credentials: {google_service_account: {type: service_account, private_key: k}}}",
+            "has no `client_email`",
+        ),
+        (
+            "{name: a, provider: openai, credentials: {google_service_account: \
+             {type: service_account, client_email: a@b, private_key: sk-very-secret}}}",
+            "no RSA key of at least 2048 bits in PEM (nothing of it is shown)",
+        ),
     ] {
         let found = faults(&account(keys));
         assert!(found.contains(expected), "{keys}\n  expected {expected}\n  found {found}");

@@ -80,6 +80,7 @@ const DOUBLES: &[&'static dyn Provider] = &[
         default: None,
         key_env: Some("AZURE_OPENAI_API_KEY"),
     },
+    &Double { name: "vertex", formats: &[WireFormat::Gemini], default: None, key_env: None },
     &Double { name: "openai-compatible", formats: &[WireFormat::OpenaiChat], default: None, key_env: None },
     &Double {
         name: "groq",
@@ -139,6 +140,16 @@ fn shared(name: &str) -> Option<String> {
     text
 }
 
+/// The JSON of a service account, with a key that opens nothing.
+fn robot() -> String {
+    let (kind, body) = ("PRIVATE KEY", include_str!("../../../tests/support/rsa2048.txt"));
+    let pem = format!("-----BEGIN {kind}-----\n{body}-----END {kind}-----\n").replace('\n', "\\n");
+    format!(
+        r#"{{"type": "service_account", "private_key_id": "k1", "private_key": "{pem}", "client_id": "1",
+            "client_email": "robot@p.iam.gserviceaccount.com", "universe_domain": "googleapis.com"}}"#
+    )
+}
+
 /// A directory with the files that the reference names, gone when dropped.
 struct Files(PathBuf);
 
@@ -153,6 +164,8 @@ impl Files {
         fs::write(directory.join("admin.key"), "sk-admin-0123456789abcdef\n").unwrap();
         fs::write(directory.join("anthropic-key"), "sk-ant-from-systemd\r\n").unwrap();
         fs::write(directory.join("empty"), "\n").unwrap();
+        fs::write(directory.join("robot.json"), robot()).unwrap();
+        fs::write(directory.join("refresh-token"), "rt-from-a-file\n").unwrap();
         fs::write(directory.join("two-lines"), "sk-one\nsk-two\n").unwrap();
         Files(directory)
     }

@@ -47,8 +47,14 @@ pub(super) fn extra(at: &str) -> Refusal {
 }
 
 /// Reads the body of `/v1/messages`, or of `/v1/messages/count_tokens` when only counting.
-pub(in crate::mock) fn read(body: &Value, request: &Request, options: &Options, counting: bool) -> Checked<Ask> {
-    let rules = rules(request, options)?;
+/// On Vertex the version stands in the body, where it has been looked at already.
+pub(in crate::mock) fn read(
+    body: &Value,
+    (request, is_vertex): (&Request, bool),
+    options: &Options,
+    counting: bool,
+) -> Checked<Ask> {
+    let rules = rules(request, is_vertex, options)?;
     let body = object(body)?;
     let mut ask = Ask::new(Dialect::Anthropic);
     ask.model = text(body, "model").ok_or_else(|| Refusal::bad("model: Field required"))?.to_owned();
@@ -79,8 +85,8 @@ pub(in crate::mock) fn read(body: &Value, request: &Request, options: &Options, 
     Ok(ask)
 }
 
-fn rules<'a>(request: &'a Request, options: &'a Options) -> Checked<Rules<'a>> {
-    let version = request.header("anthropic-version");
+fn rules<'a>(request: &'a Request, is_vertex: bool, options: &'a Options) -> Checked<Rules<'a>> {
+    let version = if is_vertex { Some("2023-06-01") } else { request.header("anthropic-version") };
     let version = version.ok_or_else(|| Refusal::bad("anthropic-version: header is required"))?;
     let known = ["2023-01-01", "2023-06-01", "2026-10-21"];
     ensure!(known.contains(&version), Refusal::bad(format!("anthropic-version: \"{version}\" is not a valid version")));
@@ -352,7 +358,7 @@ mod tests {
         let protocol = Protocol::Http11;
         let request =
             Request { connection: 0, protocol, method: "POST".into(), path, query, headers, body: Bytes::new() };
-        read(&body, &request, &Options::default(), false)
+        read(&body, (&request, false), &Options::default(), false)
     }
 
     fn with(extra: Value) -> Checked<Ask> {

@@ -15,6 +15,7 @@ pub(super) mod responses_items;
 use super::{
     ask::{Ask, Image},
     refusal::{Checked, Refusal, ensure},
+    route::Route,
 };
 use base64::{
     Engine as _,
@@ -26,6 +27,18 @@ use serde_json::{Map, Value};
 /// A 400 of OpenAI's usual type.
 pub(super) fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::bad(message).kind("invalid_request_error")
+}
+
+/// Takes out what Vertex wants in a request to Anthropic's models, and puts in what Anthropic itself wants.
+pub(super) fn vertex(body: &mut Value, route: &Route) -> Checked<()> {
+    let Some(body) = body.as_object_mut() else { return Ok(()) };
+    let version = body.remove("anthropic_version");
+    ensure!(version == Some("vertex-2023-10-16".into()), Refusal::bad("anthropic_version: Field required"));
+    if let Some(model) = &route.model {
+        ensure!(!body.contains_key("model"), Refusal::bad("model: Extra inputs are not permitted"));
+        body.insert("model".to_owned(), model.clone().into());
+    }
+    Ok(())
 }
 
 /// OpenAI's complaint about a field that has to be there.
