@@ -3,7 +3,7 @@
 //! Invariant: what is written holds no raw line break and no raw U+2028, U+2029 or U+0085, so that it can stand in one line
 //! of an event stream for every client.
 
-use super::fields::Num;
+use super::{fields::Num, swar, text::Text};
 
 /// Writes a JSON string, quotes included.
 pub(crate) fn put_str(out: &mut Vec<u8>, text: &str) {
@@ -12,75 +12,90 @@ pub(crate) fn put_str(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Writes a text as a JSON string, in the client's own escapes where it still has them.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &Text<'_>) {
+    match text {
+        Text::Plain(text) => put_str(out, text),
+        Text::Escaped(inside) => {
+            out.push(b'"');
+            put_inside(out, inside.as_bytes());
+            out.push(b'"');
+        }
+    }
+}
+
+/// Writes the inside of a JSON string, in which only the three separators may want to be escaped.
+fn put_inside(out: &mut Vec<u8>, inside: &[u8]) {
+    let mut from = 0;
+    for lead in memchr::memchr2_iter(0xc2, 0xe2, inside) {
+        let Some((width, instead)) = replacement::<false>(inside.get(lead..).unwrap_or_default()) else { continue };
+        out.extend_from_slice(inside.get(from..lead).unwrap_or_default());
+        out.extend_from_slice(instead);
+        from = lead + width;
+    }
+    out.extend_from_slice(inside.get(from..).unwrap_or_default());
+}
+
 /// Writes the inside of a JSON string.
 pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut from = 0;
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let (width, escape): (usize, &[u8]) = match byte {
-            b'"' => (1, b"\\\""),
-            b'\\' => (1, b"\\\\"),
-            b'\n' => (1, b"\\n"),
-            b'\r' => (1, b"\\r"),
-            b'\t' => (1, b"\\t"),
-            0..=0x1f => (1, b""),
-            0xc2 if bytes.get(at + 1) == Some(&0x85) => (2, b"\\u0085"),
-            0xe2 if bytes.get(at + 1) == Some(&0x80) => match bytes.get(at + 2) {
-                Some(0xa8) => (3, b"\\u2028"),
-                Some(0xa9) => (3, b"\\u2029"),
-                _ => {
-                    at += 3;
-                    continue;
-                }
-            },
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
-        if escape.is_empty() {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            out.extend_from_slice(b"\\u00");
-            out.push(if byte < 0x10 { b'0' } else { b'1' });
-            out.extend(HEX.get(usize::from(byte & 0xf)));
-        } else {
-            out.extend_from_slice(escape);
-        }
-        at += width;
-        from = at;
-    }
-    out.extend_from_slice(bytes.get(from..).unwrap_or_default());
+    put_replaced::<true>(out, text.as_bytes());
 }
 
 /// Writes JSON text as it is, but without raw line breaks (they can only be white space) and with the three separators
 /// escaped (they can only stand in strings).
 pub(crate) fn put_raw(out: &mut Vec<u8>, json: &str) {
-    let bytes = json.as_bytes();
-    let mut from = 0;
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let (width, instead): (usize, &[u8]) = match byte {
-            b'\n' | b'\r' => (1, b""),
-            0xc2 if bytes.get(at + 1) == Some(&0x85) => (2, b"\\u0085"),
-            0xe2 if bytes.get(at + 1) == Some(&0x80) => match bytes.get(at + 2) {
-                Some(0xa8) => (3, b"\\u2028"),
-                Some(0xa9) => (3, b"\\u2029"),
-                _ => {
-                    at += 3;
-                    continue;
-                }
-            },
-            _ => {
-                at += 1;
-                continue;
-            }
+    put_replaced::<false>(out, json.as_bytes());
+}
+
+/// How many bytes at the front stand for themselves for sure.
+fn plain<const IN_STRING: bool>(bytes: &[u8]) -> usize {
+    swar::before(bytes, |word| {
+        let in_string = if IN_STRING { swar::is(word, b'"') | swar::is(word, b'\\') } else { 0 };
+        in_string | swar::is_control(word) | swar::is_but_for_bit_5(word, 0xc2)
+    })
+}
+
+/// What is written in place of the bytes at the front, and of how many; `None` where they stand for themselves.
+fn replacement<const IN_STRING: bool>(bytes: &[u8]) -> Option<(usize, &'static [u8])> {
+    match bytes {
+        [0xc2, 0x85, ..] => Some((2, b"\\u0085")),
+        [0xe2, 0x80, 0xa8, ..] => Some((3, b"\\u2028")),
+        [0xe2, 0x80, 0xa9, ..] => Some((3, b"\\u2029")),
+        [b'\n' | b'\r', ..] if !IN_STRING => Some((1, b"")),
+        [byte, ..] if IN_STRING => escape(*byte).map(|escape| (1, escape)),
+        _ => None,
+    }
+}
+
+/// The escape of one byte; empty for those that are written by their number.
+fn escape(byte: u8) -> Option<&'static [u8]> {
+    match byte {
+        b'"' => Some(b"\\\""),
+        b'\\' => Some(b"\\\\"),
+        b'\n' => Some(b"\\n"),
+        b'\r' => Some(b"\\r"),
+        b'\t' => Some(b"\\t"),
+        0..=0x1f => Some(b""),
+        _ => None,
+    }
+}
+
+fn put_replaced<const IN_STRING: bool>(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (mut from, mut at) = (0, plain::<IN_STRING>(bytes));
+    while let Some(rest @ [byte, ..]) = bytes.get(at..) {
+        let Some((width, instead)) = replacement::<IN_STRING>(rest) else {
+            at += 1 + plain::<IN_STRING>(bytes.get(at + 1..).unwrap_or_default());
+            continue;
         };
         out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
         out.extend_from_slice(instead);
-        at += width;
-        from = at;
+        if IN_STRING && instead.is_empty() {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            out.extend_from_slice(if *byte < 0x10 { b"\\u000" } else { b"\\u001" });
+            out.extend(HEX.get(usize::from(byte & 0xf)));
+        }
+        from = at + width;
+        at = from + plain::<IN_STRING>(bytes.get(from..).unwrap_or_default());
     }
     out.extend_from_slice(bytes.get(from..).unwrap_or_default());
 }
@@ -99,6 +114,11 @@ pub(crate) fn put_int(out: &mut Vec<u8>, value: u64) {
         }
     }
     out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
+}
+
+/// Writes pieces of JSON one after another, as they are.
+pub(crate) fn put_all(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
 }
 
 /// Writes an object; `fill` adds its members.
@@ -134,6 +154,9 @@ impl Obj<'_> {
     }
     pub(crate) fn str(&mut self, key: &str, value: &str) {
         put_str(self.key(key), value);
+    }
+    pub(crate) fn text(&mut self, key: &str, value: &Text<'_>) {
+        put_text(self.key(key), value);
     }
     pub(crate) fn some_str(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value {
@@ -194,6 +217,16 @@ impl Arr<'_> {
         }
         self.empty = false;
         self.out
+    }
+    /// Writes an object that is taken back where `fill` says that it came to nothing.
+    pub(crate) fn obj_if(&mut self, fill: impl FnOnce(&mut Obj<'_>) -> bool) {
+        let (before, was_empty) = (self.out.len(), self.empty);
+        let mut is_kept = false;
+        self.obj(|o| is_kept = fill(o));
+        if !is_kept {
+            self.out.truncate(before);
+            self.empty = was_empty;
+        }
     }
     pub(crate) fn is_empty(&self) -> bool {
         self.empty

@@ -1,6 +1,8 @@
 //! What a request becomes in another format, rule by rule of the translation reference.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod bounds;
+mod conversions;
 mod properties;
 mod replies;
 mod turns;

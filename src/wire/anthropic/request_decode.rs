@@ -1,7 +1,7 @@
 //! Reads an Anthropic Messages request into the common form.
 
 use crate::wire::{
-    fields::{List, Num, Str, TextOr, wire_struct},
+    fields::{List, Num, Str, read_body, wire_struct},
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -9,16 +9,20 @@ use crate::wire::{
         ToolCall, ToolChoice, ToolResult,
     },
     rules::kind_of_mime,
+    text::{Content, Text},
     translate::Job,
 };
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+/// How deep blocks may stand in blocks: results hold documents, and those hold text.
+const MAX_DEPTH: usize = 8;
+
 wire_struct! {
     BodyIn {
         "model" => model: Str<'a>,
         "messages" => messages: Vec<MessageIn<'a>>,
-        "system" => system: TextOr<'a, BlockIn<'a>>,
+        "system" => system: Content<'a, BlockIn<'a>>,
         "max_tokens" => max_tokens: Num,
         "temperature" => temperature: Num,
         "top_p" => top_p: Num,
@@ -34,17 +38,18 @@ wire_struct! {
         "output_format" => output_format: FormatIn<'a>,
     }
 }
-wire_struct! { MessageIn { "role" => role: Str<'a>, "content" => content: TextOr<'a, BlockIn<'a>> } }
+wire_struct! { MessageIn { "role" => role: Str<'a>, "content" => content: Content<'a, BlockIn<'a>> } }
 wire_struct! {
     BlockIn {
         "type" => kind: Str<'a>,
-        "text" => text: Str<'a>,
+        "text" => text: Text<'a>,
         "source" => source: &'a RawValue,
         "id" => id: Str<'a>,
         "name" => name: Str<'a>,
         "input" => input: &'a RawValue,
         "tool_use_id" => tool_use_id: Str<'a>,
-        "content" => content: &'a RawValue,
+        // What stands in a block is read when its turn comes, so that its depth can be counted.
+        "content" => content: Content<'a, &'a RawValue>,
         "is_error" => is_error: bool,
         "thinking" => thinking: Str<'a>,
         "signature" => signature: Str<'a>,
@@ -62,7 +67,7 @@ wire_struct! {
         "data" => data: Str<'a>,
         "url" => url: Str<'a>,
         "file_id" => file_id: Str<'a>,
-        "content" => content: TextOr<'a, BlockIn<'a>>,
+        "content" => content: Content<'a, BlockIn<'a>>,
     }
 }
 wire_struct! {
@@ -90,7 +95,7 @@ wire_struct! { FormatIn { "type" => kind: Str<'a>, "schema" => schema: &'a RawVa
 
 /// Reads the body.
 pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = serde_json::from_slice(body).map_err(|e| Refusal::unreadable(&e))?;
+    let body: BodyIn<'a> = read_body(body).map_err(|e| Refusal::unreadable(&e))?;
     let config = body.output_config.unwrap_or_default();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
@@ -182,17 +187,40 @@ fn take_tool<'a>(tool: ToolIn<'a>, request: &mut Request<'a>, losses: &mut Losse
 }
 
 fn take_text_or_blocks<'a>(
-    content: Option<TextOr<'a, BlockIn<'a>>>,
+    content: Option<Content<'a, BlockIn<'a>>>,
     role: Role,
     request: &mut Request<'a>,
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
     match content {
+        None => Ok(()),
+        Some(Content::Text(text)) => {
+            request.say(role, Block::Text(text));
+            Ok(())
+        }
+        Some(Content::Parts(blocks)) => {
+            blocks.into_iter().try_for_each(|block| take_block(block, (role, 0), request, losses))
+        }
+    }
+}
+
+/// Takes what stands in a block of this depth.
+fn take_inner<'a>(
+    content: Option<Content<'a, &'a RawValue>>,
+    (role, depth): (Role, usize),
+    request: &mut Request<'a>,
+    losses: &mut Losses,
+) -> Result<(), Refusal> {
+    match content {
         None => {}
-        Some(TextOr::Text(text)) => request.say(role, Block::Text(text.0)),
-        Some(TextOr::Parts(blocks)) => {
-            for block in blocks {
-                take_block(block, role, request, losses)?;
+        Some(Content::Text(text)) => request.say(role, Block::Text(text)),
+        Some(Content::Parts(_)) if depth >= MAX_DEPTH => {
+            return Err(Refusal::new("messages.content", "messages.content is nested too deeply"));
+        }
+        Some(Content::Parts(blocks)) => {
+            for raw in blocks {
+                let block = serde_json::from_str(raw.get()).map_err(|e| Refusal::unreadable(&e))?;
+                take_block(block, (role, depth + 1), request, losses)?;
             }
         }
     }
@@ -201,7 +229,7 @@ fn take_text_or_blocks<'a>(
 
 fn take_block<'a>(
     block: BlockIn<'a>,
-    role: Role,
+    (role, depth): (Role, usize),
     request: &mut Request<'a>,
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
@@ -210,14 +238,14 @@ fn take_block<'a>(
     }
     let kind = block.kind.map(|k| k.0).unwrap_or_default();
     let read = match &*kind {
-        "text" => Block::Text(block.text.map(|t| t.0).unwrap_or_default()),
+        "text" => Block::Text(block.text.unwrap_or_default()),
         "image" => Block::Media(media(block.source, MediaKind::Image, None)),
         "document" => {
             if block.citations.is_some_and(|c| c.get().contains("true")) {
                 losses.dropped("citations");
             }
             if let Some(context) = block.context {
-                request.say(role, Block::Text(context.0));
+                request.say(role, Block::Text(Text::from(context.0)));
             }
             let name = block.title.map(|t| t.0);
             Block::Media(media(block.source, MediaKind::Document, name))
@@ -236,10 +264,8 @@ fn take_block<'a>(
             })
         }
         "tool_result" => {
-            let content = block.content.map(|raw| serde_json::from_str(raw.get())).transpose();
-            let content = content.map_err(|e| Refusal::unreadable(&e))?;
             let mut inner = Request::default();
-            take_text_or_blocks(content, Role::User, &mut inner, losses)?;
+            take_inner(block.content, (Role::User, depth), &mut inner, losses)?;
             Block::ToolResult(ToolResult {
                 id: find_in_id(block.tool_use_id.map(|id| id.0).unwrap_or_default()).0,
                 name: Cow::Borrowed(""),
@@ -259,9 +285,8 @@ fn take_block<'a>(
             Block::Thinking { text: Cow::Borrowed(""), token }
         }
         "search_result" => {
-            let blocks = block.content.and_then(|raw| serde_json::from_str(raw.get()).ok());
             losses.emulated("search_result");
-            return take_text_or_blocks(blocks, role, request, losses);
+            return take_inner(block.content, (role, depth), request, losses);
         }
         other => {
             let essential = other == "container_upload";
@@ -287,12 +312,13 @@ fn media<'a>(source: Option<&'a RawValue>, kind: MediaKind, name: Option<Cow<'a,
     Media { kind, mime, source: read, name, detail: None }
 }
 
-fn joined<'a>(content: Option<TextOr<'a, BlockIn<'a>>>) -> Cow<'a, str> {
+fn joined<'a>(content: Option<Content<'a, BlockIn<'a>>>) -> Cow<'a, str> {
     match content {
         None => Cow::Borrowed(""),
-        Some(TextOr::Text(text)) => text.0,
-        Some(TextOr::Parts(blocks)) => {
-            let texts: Vec<&str> = blocks.iter().filter_map(|block| block.text.as_deref()).collect();
+        Some(Content::Text(text)) => Cow::Owned(text.read().into_owned()),
+        Some(Content::Parts(blocks)) => {
+            let texts: Vec<Cow<'_, str>> =
+                blocks.iter().filter_map(|block| block.text.as_ref()).map(Text::read).collect();
             Cow::Owned(texts.join("\n"))
         }
     }

@@ -1,6 +1,9 @@
 //! Reads Gemini generateContent replies.
 
-use super::partial_args::{Node, PartialIn};
+use super::{
+    fragment::{self, Fragment},
+    partial_args::{Node, PartialIn},
+};
 use crate::wire::{
     Usage, errors,
     fields::{List, Str},
@@ -8,6 +11,7 @@ use crate::wire::{
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
+    skim::unescape,
     translate::Context,
 };
 use serde::Deserialize;
@@ -148,19 +152,19 @@ struct SegmentIn<'a> {
     text: Option<Str<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct UsageIn {
+pub(super) struct UsageIn {
     #[serde(default)]
-    prompt_token_count: Option<u64>,
+    pub(super) prompt_token_count: Option<u64>,
     #[serde(default)]
-    cached_content_token_count: Option<u64>,
+    pub(super) cached_content_token_count: Option<u64>,
     #[serde(default)]
-    tool_use_prompt_token_count: Option<u64>,
+    pub(super) tool_use_prompt_token_count: Option<u64>,
     #[serde(default)]
-    candidates_token_count: Option<u64>,
+    pub(super) candidates_token_count: Option<u64>,
     #[serde(default)]
-    thoughts_token_count: Option<u64>,
+    pub(super) thoughts_token_count: Option<u64>,
 }
 
 impl UsageIn {
@@ -178,6 +182,12 @@ impl UsageIn {
     }
 }
 
+/// The most that the arguments of a call that goes on may amount to.
+const MAX_GROWN_BYTES: usize = 32 << 20;
+/// The most bytes of an answer's citations, and what each counts for beside its texts.
+const MAX_CITED_BYTES: usize = 32 << 20;
+const CITATION_BYTES: usize = 128;
+
 /// Reads one reply.
 pub(crate) struct Decoder {
     context: Arc<Context>,
@@ -187,10 +197,14 @@ pub(crate) struct Decoder {
     calls: usize,
     /// The arguments so far of a call that goes on.
     growing: Option<Node>,
+    /// How much more of such arguments is taken.
+    room: usize,
     finish: Option<FinishReason>,
     detail: Option<String>,
     citations: Vec<Citation<'static>>,
     ended: bool,
+    /// Where the text of a fragment is put that holds escapes.
+    said: String,
 }
 
 impl Decoder {
@@ -202,16 +216,38 @@ impl Decoder {
             seed: 0,
             calls: 0,
             growing: None,
+            room: MAX_GROWN_BYTES,
             finish: None,
             detail: None,
             citations: Vec::new(),
             ended: false,
+            said: String::new(),
         }
     }
 
     fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
         self.ended = true;
         sink.event(Event::Error(error));
+    }
+
+    /// Takes a fragment of a reply that has begun.
+    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
+        self.end_call(sink);
+        let mut said = std::mem::take(&mut self.said);
+        let text = unescape(fragment.text, &mut said);
+        // A part marked as a thought opens its block even where it says nothing.
+        if fragment.is_thought {
+            self.opener.ensure(BlockStart::Thinking, sink);
+        } else if !text.is_empty() {
+            self.opener.ensure(BlockStart::Text, sink);
+        }
+        if !text.is_empty() {
+            sink.event(Event::Delta(Delta::Text(Cow::Borrowed(text))));
+        }
+        self.said = said;
+        if let Some(usage) = &fragment.usage {
+            sink.event(Event::Usage(usage.counts()));
+        }
     }
 
     fn take(&mut self, chunk: ChunkIn<'_>, sink: &mut dyn Sink) {
@@ -250,7 +286,7 @@ impl Decoder {
             self.detail = candidate.finish_message.map(|m| m.0.into_owned());
         }
         if let Some(grounding) = candidate.grounding_metadata {
-            self.ground(grounding);
+            self.ground(grounding, sink);
         }
         let unsaid = [
             ("citationMetadata", candidate.citation_metadata),
@@ -315,7 +351,10 @@ impl Decoder {
         }
         if goes_on || self.growing.is_some() {
             let node = self.growing.get_or_insert_with(|| Node::Object(Vec::new()));
-            call.partial_args.iter().flatten().for_each(|piece| node.take(piece));
+            call.partial_args.iter().flatten().for_each(|piece| node.take(piece, &mut self.room));
+            if self.room == 0 {
+                return self.fail(ReplyError::unreadable(&"a call's arguments are too large"), sink);
+            }
             if !goes_on {
                 self.end_call(sink);
             }
@@ -345,7 +384,7 @@ impl Decoder {
         self.opener.start(BlockStart::ToolCall { id, name, custom: false }, sink);
     }
 
-    fn ground(&mut self, grounding: GroundingIn<'_>) {
+    fn ground(&mut self, grounding: GroundingIn<'_>, sink: &mut dyn Sink) {
         let chunks = grounding.grounding_chunks.unwrap_or_default();
         let supports = grounding.grounding_supports.unwrap_or_default();
         let make = |web: &WebIn<'_>, segment: Option<&SegmentIn<'_>>| Citation {
@@ -355,10 +394,18 @@ impl Decoder {
             quoted: Cow::Owned(segment.and_then(|s| s.text.as_deref()).unwrap_or_default().to_owned()),
         };
         let mut citations = Vec::new();
+        let mut room = MAX_CITED_BYTES;
         for support in &supports {
             for at in support.grounding_chunk_indices.iter().flatten() {
                 let web = chunks.get(*at).and_then(|chunk| chunk.web.as_ref());
-                citations.extend(web.map(|web| make(web, support.segment.as_ref())));
+                let Some(citation) = web.map(|web| make(web, support.segment.as_ref())) else { continue };
+                // A few sources may be named again and again: what comes in is bounded, what it makes would not be.
+                let size = CITATION_BYTES + citation.url.len() + citation.title.len() + citation.quoted.len();
+                room = room.saturating_sub(size);
+                if room == 0 {
+                    return self.fail(ReplyError::unreadable(&"too many citations"), sink);
+                }
+                citations.push(citation);
             }
         }
         if citations.is_empty() {
@@ -419,6 +466,9 @@ impl ReplyDecoder for Decoder {
     fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
         if self.ended || data.trim_ascii() == b"[DONE]" {
             return;
+        }
+        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| fragment::read(data)) {
+            return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice::<ChunkIn<'_>>(data) {
             Ok(chunk) => self.take(chunk, sink),

@@ -1,6 +1,9 @@
 //! Reads Chat Completions replies, of OpenAI and of all that imitate it.
 
-use super::reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn};
+use super::{
+    fragment::{self, Fragment},
+    reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn},
+};
 use crate::wire::{
     errors,
     fields::{TextOr, text_of},
@@ -8,6 +11,7 @@ use crate::wire::{
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
+    skim::unescape,
     translate::Context,
 };
 use serde_json::value::RawValue;
@@ -70,6 +74,8 @@ impl Balance {
 
 /// The most bytes that are held back for calls that are not yet their turn.
 const MAX_HELD_BYTES: usize = 32 << 20;
+/// The most calls of one reply.
+const MAX_CALLS: usize = 4096;
 
 /// Reads one reply.
 pub(crate) struct Decoder {
@@ -84,6 +90,8 @@ pub(crate) struct Decoder {
     finish: Option<FinishReason>,
     is_whole: bool,
     ended: bool,
+    /// Where the text of a fragment is put that holds escapes.
+    said: String,
 }
 
 impl Decoder {
@@ -99,12 +107,24 @@ impl Decoder {
             finish: None,
             is_whole: false,
             ended: false,
+            said: String::new(),
         }
     }
 
     fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
         self.ended = true;
         sink.event(Event::Error(error));
+    }
+
+    /// Takes a fragment of a reply that has begun.
+    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
+        let mut said = std::mem::take(&mut self.said);
+        for (start, inside) in [(BlockStart::Thinking, fragment.thought), (BlockStart::Text, fragment.text)] {
+            if let Some(inside) = inside {
+                self.text(start, Cow::Borrowed(unescape(inside, &mut said)), sink);
+            }
+        }
+        self.said = said;
     }
 
     fn take(&mut self, chunk: ChunkIn<'_>, sink: &mut dyn Sink) {
@@ -243,8 +263,8 @@ impl Decoder {
     }
 
     fn hold(&mut self, bytes: usize, sink: &mut dyn Sink) {
-        self.held_bytes += bytes;
-        if self.held_bytes > MAX_HELD_BYTES {
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        if self.held_bytes > MAX_HELD_BYTES && !self.ended {
             self.fail(ReplyError::unreadable(&"too many unfinished tool calls"), sink);
         }
     }
@@ -261,13 +281,17 @@ impl Decoder {
         let function = if custom { call.custom } else { call.function };
         let name = function.as_ref().and_then(|f| f.name.as_deref()).filter(|n| !n.is_empty());
         let at = self.place_of_call(call.index, id, name);
+        if at >= MAX_CALLS {
+            return self.fail(ReplyError::unreadable(&"too many tool calls"), sink);
+        }
         let arguments = function.as_ref().and_then(|f| f.arguments.or(f.input)).map(text_of).unwrap_or_default();
         let Some(entry) = self.calls.get_mut(at) else { return };
-        if entry.id.is_empty() {
-            entry.id = id.unwrap_or_default().to_owned();
-        }
-        if entry.name.is_empty() {
-            entry.name = name.unwrap_or_default().to_owned();
+        let mut named = 0;
+        for (known, said) in [(&mut entry.id, id), (&mut entry.name, name)] {
+            if let Some(said) = said.filter(|_| known.is_empty()) {
+                said.clone_into(known);
+                named += said.len();
+            }
         }
         entry.custom |= custom;
         if entry.state == State::Open {
@@ -278,7 +302,7 @@ impl Decoder {
             return;
         }
         entry.held.push_str(&arguments);
-        self.hold(arguments.len(), sink);
+        self.hold(arguments.len() + named, sink);
         self.open_next(false, sink);
     }
 
@@ -368,6 +392,9 @@ impl ReplyDecoder for Decoder {
         }
         if data.trim_ascii() == b"[DONE]" {
             return self.end(sink);
+        }
+        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| fragment::read(data)) {
+            return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice(data) {
             Ok(chunk) => self.take(chunk, sink),

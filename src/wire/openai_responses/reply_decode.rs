@@ -2,13 +2,16 @@
 //!
 //! Only the first unfinished item goes out as it comes; what belongs to later items is held until their turn.
 
-use super::reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn};
+use super::{
+    fragment::{self, Fragment},
+    reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn},
+};
 use crate::wire::{
     errors,
-    fields::Soft,
     grammar::{Kind, Opener},
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
+    skim::unescape,
     translate::Context,
 };
 use serde_json::value::RawValue;
@@ -62,8 +65,26 @@ enum Held {
     Citation(Citation<'static>),
 }
 
+impl Held {
+    fn bytes(&self) -> usize {
+        PIECE_BYTES
+            + match self {
+                Held::Text(text)
+                | Held::Refusal(text)
+                | Held::Thought(text)
+                | Held::Arguments(text)
+                | Held::Token(text) => text.len(),
+                Held::Citation(citation) => citation.url.len() + citation.title.len(),
+            }
+    }
+}
+
 /// The most bytes that are held back for items that are not yet their turn.
 const MAX_HELD_BYTES: usize = 32 << 20;
+/// What anything that is held counts for beside its text.
+const PIECE_BYTES: usize = 64;
+/// The most items of one reply.
+const MAX_ITEMS: usize = 4096;
 
 /// Reads one reply.
 pub(crate) struct Decoder {
@@ -76,6 +97,8 @@ pub(crate) struct Decoder {
     held_bytes: usize,
     has_calls: bool,
     ended: bool,
+    /// Where the text of a fragment is put that holds escapes.
+    said: String,
 }
 
 impl Decoder {
@@ -89,6 +112,7 @@ impl Decoder {
             held_bytes: 0,
             has_calls: false,
             ended: false,
+            said: String::new(),
         }
     }
 
@@ -113,21 +137,12 @@ impl Decoder {
             return self.fail(errors::read(0, data), sink);
         }
         let index = event.output_index.unwrap_or(0);
+        if let Some(item) = grows(kind) {
+            return self.piece(index, item, event.delta.0.unwrap_or_default(), sink);
+        }
         match kind {
-            "response.output_text.delta" => self.piece(index, ItemKind::Message, Held::Text, event.delta, sink),
-            "response.refusal.delta" => self.piece(index, ItemKind::Message, Held::Refusal, event.delta, sink),
-            "response.function_call_arguments.delta" => {
-                self.piece(index, ItemKind::Call, Held::Arguments, event.delta, sink);
-            }
-            "response.custom_tool_call_input.delta" => {
-                self.piece(index, ItemKind::CustomCall, Held::Arguments, event.delta, sink);
-            }
-            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
-                self.piece(index, ItemKind::Reasoning, Held::Thought, event.delta, sink);
-            }
             "response.reasoning_summary_part.added" if event.summary_index.unwrap_or(0) > 0 => {
-                let gap = Soft(Some(Cow::Borrowed("\n\n")));
-                self.piece(index, ItemKind::Reasoning, Held::Thought, gap, sink);
+                self.piece(index, (ItemKind::Reasoning, Held::Thought), Cow::Borrowed("\n\n"), sink);
             }
             "response.output_text.annotation.added" => {
                 if let Some(annotation) = event.annotation {
@@ -159,9 +174,13 @@ impl Decoder {
     }
 
     /// Where the item of this index stands, made if it was never announced.
-    fn place(&mut self, index: u64, kind: ItemKind) -> usize {
+    fn place(&mut self, index: u64, kind: ItemKind, sink: &mut dyn Sink) -> Option<usize> {
         if let Some(at) = self.items.iter().rposition(|item| item.index == index) {
-            return at;
+            return Some(at);
+        }
+        if self.items.len() >= MAX_ITEMS {
+            self.fail(ReplyError::unreadable(&"too many items"), sink);
+            return None;
         }
         self.items.push(Item {
             index,
@@ -174,12 +193,20 @@ impl Decoder {
             done: false,
             held: Vec::new(),
         });
-        self.items.len() - 1
+        Some(self.items.len() - 1)
+    }
+
+    /// Counts what is held; a reply that makes us hold too much is given up.
+    fn hold(&mut self, bytes: usize, sink: &mut dyn Sink) {
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        if self.held_bytes > MAX_HELD_BYTES && !self.ended {
+            self.fail(ReplyError::unreadable(&"too many unfinished items"), sink);
+        }
     }
 
     fn add(&mut self, index: u64, item: &ItemIn<'_>, sink: &mut dyn Sink) {
         let kind = ItemKind::of(item.kind.as_deref().unwrap_or_default());
-        let at = self.place(index, kind);
+        let Some(at) = self.place(index, kind, sink) else { return };
         let Some(entry) = self.items.get_mut(at) else { return };
         entry.kind = kind;
         if let Some(id) = item.call_id.as_deref().or(item.id.as_deref()).filter(|_| entry.call_id.is_empty()) {
@@ -188,6 +215,8 @@ impl Decoder {
         if let Some(name) = item.name.as_deref().filter(|_| entry.name.is_empty()) {
             entry.name = name.to_owned();
         }
+        let named = entry.call_id.len() + entry.name.len();
+        self.hold(named, sink);
         if kind == ItemKind::Other {
             let what = item.kind.as_deref().unwrap_or_default();
             sink.event(Event::Lost(Cow::Owned(format!("output.{what}"))));
@@ -211,19 +240,26 @@ impl Decoder {
         self.opener.start(BlockStart::ToolCall { id, name, custom }, sink);
     }
 
-    fn piece(&mut self, index: u64, kind: ItemKind, make: fn(String) -> Held, delta: Soft<'_>, sink: &mut dyn Sink) {
-        let Some(delta) = delta.0.filter(|d| !d.is_empty()) else { return };
+    /// Takes a fragment of an item.
+    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
+        let Some(item) = grows(fragment.kind) else { return };
+        let mut said = std::mem::take(&mut self.said);
+        self.piece(fragment.index, item, Cow::Borrowed(unescape(fragment.text, &mut said)), sink);
+        self.said = said;
+    }
+
+    fn piece(&mut self, index: u64, (kind, make): Growth, delta: Cow<'_, str>, sink: &mut dyn Sink) {
+        if delta.is_empty() {
+            return;
+        }
         self.start(None, sink);
-        let at = self.place(index, kind);
+        let Some(at) = self.place(index, kind, sink) else { return };
         let Some(entry) = self.items.get_mut(at) else { return };
         entry.streamed = true;
         if at != self.head {
-            self.held_bytes += delta.len();
+            let held = delta.len() + PIECE_BYTES;
             entry.held.push(make(delta.into_owned()));
-            if self.held_bytes > MAX_HELD_BYTES {
-                self.fail(ReplyError::unreadable(&"too many unfinished items"), sink);
-            }
-            return;
+            return self.hold(held, sink);
         }
         let block = match make(String::new()) {
             Held::Text(_) => BlockStart::Text,
@@ -242,12 +278,16 @@ impl Decoder {
         let Some(citation) = citation(annotation) else {
             return sink.event(Event::Lost(Cow::Borrowed("annotations")));
         };
-        let at = self.place(index, ItemKind::Message);
+        let Some(at) = self.place(index, ItemKind::Message, sink) else { return };
         let Some(entry) = self.items.get_mut(at) else { return };
         entry.cited = true;
-        entry.held.push(Held::Citation(citation));
+        let held = Held::Citation(citation);
+        let bytes = held.bytes();
+        entry.held.push(held);
         if at == self.head {
             self.release(at, sink);
+        } else {
+            self.hold(bytes, sink);
         }
     }
 
@@ -260,6 +300,10 @@ impl Decoder {
             return;
         }
         entry.complete(item);
+        if at != self.head {
+            let held = entry.held.iter().map(Held::bytes).sum();
+            self.hold(held, sink);
+        }
         while let Some(entry) = self.items.get(self.head) {
             let (done, at) = (entry.done, self.head);
             self.begin_call(at, sink);
@@ -347,6 +391,23 @@ impl Decoder {
     }
 }
 
+/// The kind of item that a delta is for, and how it is held.
+type Growth = (ItemKind, fn(String) -> Held);
+
+/// What the deltas of this type let grow.
+fn grows(kind: &str) -> Option<Growth> {
+    match kind {
+        "response.output_text.delta" => Some((ItemKind::Message, Held::Text)),
+        "response.refusal.delta" => Some((ItemKind::Message, Held::Refusal)),
+        "response.function_call_arguments.delta" => Some((ItemKind::Call, Held::Arguments)),
+        "response.custom_tool_call_input.delta" => Some((ItemKind::CustomCall, Held::Arguments)),
+        "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+            Some((ItemKind::Reasoning, Held::Thought))
+        }
+        _ => None,
+    }
+}
+
 impl Item {
     fn complete(&mut self, item: ItemIn<'_>) {
         let text_of = |raw: &RawValue| crate::wire::fields::text_of(raw).into_owned();
@@ -398,6 +459,9 @@ impl ReplyDecoder for Decoder {
     fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
         if self.ended || data.trim_ascii() == b"[DONE]" {
             return;
+        }
+        if let Some(fragment) = fragment::read(data) {
+            return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice::<EventIn<'_>>(data) {
             Ok(event) if event.kind.is_none() => self.fail(errors::read(0, data), sink),

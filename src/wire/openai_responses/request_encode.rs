@@ -11,6 +11,7 @@ use crate::wire::{
     },
     rules::{fit, mime_of, refuse_media, result_text, settle_opaque},
     schema,
+    text::Text,
     translate::{Job, Options},
 };
 
@@ -24,20 +25,14 @@ const MIN_OUTPUT: u64 = 16;
 pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<Vec<u8>, Refusal> {
     check(&request, job)?;
     let instructions = request.take_system();
-    let mut items = Vec::new();
-    let mut failed = Ok(());
-    compose::arr(&mut items, |a| {
-        for turn in &request.turns {
-            let result = put_turn(a, turn, options, job);
-            failed = std::mem::replace(&mut failed, Ok(())).and(result);
-        }
-    });
-    failed?;
-    let mut out = Vec::with_capacity(items.len() + 1024);
+    let mut result = Ok(());
+    let mut out = job.output();
     compose::obj(&mut out, |o| {
         o.str("model", options.model);
         o.some_str("instructions", instructions.as_deref());
-        o.key("input").extend_from_slice(&items);
+        o.arr("input", |a| {
+            result = request.turns.iter().try_for_each(|turn| put_turn(a, turn, options, job));
+        });
         put_settings(o, &request, options, job);
         put_reasoning(o, &request, options, job);
         put_tools(o, &request, job);
@@ -45,7 +40,7 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
             o.bool("stream", true);
         }
     });
-    Ok(out)
+    result.map(|()| out)
 }
 
 fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
@@ -267,7 +262,7 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
             Block::Media(media) => put_media(parts.open(), media, job)?,
             Block::Text(text) => {
                 let kind = if turn.role == Role::Assistant { "output_text" } else { "input_text" };
-                put_text(parts.open(), kind, "text", text);
+                put_said(parts.open(), kind, text);
             }
             Block::Refusal(text) if turn.role == Role::Assistant => {
                 put_text(parts.open(), "refusal", "refusal", text);
@@ -323,20 +318,26 @@ fn put_text(out: &mut Vec<u8>, kind: &str, key: &str, text: &str) {
     });
 }
 
+fn put_said(out: &mut Vec<u8>, kind: &str, text: &Text<'_>) {
+    compose::obj(out, |o| {
+        o.str("type", kind);
+        o.text("text", text);
+    });
+}
+
 fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result<(), Refusal> {
     if result.is_error {
         job.losses.emulated("tool_result.is_error");
     }
     let mut parts = Vec::new();
-    let mut has_media = false;
+    let has_media = result.content.iter().any(|block| matches!(block, Block::Media(_)));
     for block in &result.content {
         match block {
-            Block::Text(text) if !text.is_empty() => {
+            Block::Text(text) if has_media && !text.is_empty() => {
                 separate(&mut parts);
-                put_text(&mut parts, "input_text", "text", text);
+                put_said(&mut parts, "input_text", text);
             }
             Block::Media(media) => {
-                has_media = true;
                 separate(&mut parts);
                 put_media(&mut parts, media, job)?;
             }
@@ -354,7 +355,7 @@ fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result
             out.extend_from_slice(&parts);
             out.push(b']');
         } else {
-            o.str("output", &result_text(result));
+            o.text("output", &result_text(result));
         }
     });
     Ok(())
