@@ -14,6 +14,7 @@ pub mod mock;
 pub mod provider;
 pub mod server;
 pub mod telemetry;
+pub mod tokens;
 pub mod trace;
 pub mod user;
 pub mod wire;

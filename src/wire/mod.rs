@@ -5,6 +5,7 @@
 pub mod anthropic;
 mod collect;
 mod compose;
+pub mod counting;
 pub mod elements;
 pub mod endpoint;
 pub mod envelope;
@@ -22,7 +23,7 @@ pub mod openai_chat;
 pub mod openai_responses;
 mod replay;
 pub mod reply;
-mod request;
+pub(crate) mod request;
 mod rules;
 mod schema;
 mod skim;

@@ -212,6 +212,12 @@ pub fn context_of(format: WireFormat, body: &[u8], options: &Options<'_>) -> Con
     }
 }
 
+/// Reads a request into the common form, for those who only want to know what is in it.
+pub(crate) fn read_request(format: WireFormat, body: &[u8]) -> Result<Request<'_>, Refusal> {
+    let source = translation(format).ok_or_else(|| Refusal::new("format", "this format is not translated"))?;
+    source.decode_request(body, &mut Job { origin: Some(format), ..Job::default() })
+}
+
 /// An upstream's error as the client's format says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TranslatedError {
