@@ -51,10 +51,10 @@ pub(super) fn tokens(media: &Media<'_>, family: &Family) -> u64 {
     }
 }
 
-/// Anthropic's page on PDF support says 1,500 to 3,000 a page with its picture; Google's says 258.
+/// Anthropic's page on PDF support says 1,500 to 3,000 a page with its picture; Google's says 258; OpenAI's says nothing.
 fn page_tokens(family: &Family) -> u64 {
     match family.vendor {
-        Vendor::OpenaiOrOther => 1_000,
+        Vendor::OpenaiOrOther => 300,
         Vendor::Anthropic => 2_000,
         Vendor::Google => 258,
     }
@@ -136,6 +136,6 @@ mod tests {
         let family = Family::of("gpt-4o");
         assert_eq!(tokens(&media(MediaKind::Image, Source::Url("https://x/y.png".into())), &family), 765);
         let pdf = "A".repeat(200_000);
-        assert_eq!(tokens(&media(MediaKind::Document, Source::Base64(pdf.into())), &family), 3_000);
+        assert_eq!(tokens(&media(MediaKind::Document, Source::Base64(pdf.into())), &family), 900);
     }
 }

@@ -10,7 +10,7 @@ mod media;
 mod vocabulary;
 mod weigh;
 
-use crate::wire::{Endpoint, WireFormat, counting, translate};
+use crate::wire::{Endpoint, WireFormat, counting, embeddings, translate};
 use family::Family;
 use std::borrow::Cow;
 
@@ -29,6 +29,10 @@ pub fn estimate_request(format: WireFormat, body: &[u8], model: &str) -> u64 {
 pub fn estimate_call(endpoint: &Endpoint, body: &[u8], model: &str) -> u64 {
     if endpoint.generates() || endpoint.is_counting() {
         return estimate_request(endpoint.format(), counting::request_in(endpoint, body), model);
+    }
+    if let Some(texts) = embeddings::texts_in(endpoint, body) {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        return Family::of(model).scaled(vocabulary::count(&texts));
     }
     if body.trim_ascii_start().first() != Some(&b'{') {
         return 0;

@@ -3,24 +3,29 @@
 //! Gathers the texts first and counts them all at once, so that one bound holds for the whole request.
 
 use super::{family::Family, media, vocabulary};
-use crate::wire::request::{Block, OutputFormat, Request, Role, Schema, ToolChoice, Turn};
+use crate::wire::request::{Block, Effort, OutputFormat, Request, Role, Schema, ToolChoice, Turn};
 
 /// The input tokens of a request.
 pub(super) fn request(request: &Request<'_>, family: &Family) -> u64 {
-    let mut scale = Scale { family, texts: Vec::new(), fixed: family.per_request() };
+    let mut scale = Scale { family, texts: Vec::new(), schemas: Vec::new(), fixed: family.per_request() };
     let open = open_turn(&request.turns);
     for (at, turn) in request.turns.iter().enumerate() {
-        scale.fixed += family.per_turn();
+        scale.fixed += if turn.role == Role::System { 0 } else { family.per_turn() };
         for block in &turn.blocks {
             scale.block(block, at >= open);
         }
     }
     scale.tools(request);
-    if let OutputFormat::Schema { schema, description, .. } = &request.output {
+    if let (OutputFormat::Schema { schema, description, .. }, Some(frame)) = (&request.output, family.answer_schema()) {
+        scale.fixed += frame;
         scale.schema(schema.as_ref());
         scale.texts.extend(description.as_deref());
     }
-    family.scaled(vocabulary::count(&scale.texts)) + scale.fixed
+    if request.reasoning.is_some_and(|reasoning| matches!(reasoning.effort, Effort::Budget(1..))) {
+        scale.fixed += family.thinking();
+    }
+    let (texts, schemas) = (vocabulary::count(&scale.texts), vocabulary::count(&scale.schemas));
+    family.scaled(texts) + family.scaled_schema(schemas) + scale.fixed
 }
 
 /// Where the turn begins that the model is still working on: behind the last word of the user. Providers leave out what
@@ -35,6 +40,7 @@ fn open_turn(turns: &[Turn<'_>]) -> usize {
 struct Scale<'r, 'f> {
     family: &'f Family,
     texts: Vec<&'r str>,
+    schemas: Vec<&'r str>,
     fixed: u64,
 }
 
@@ -81,7 +87,7 @@ impl<'r> Scale<'r, '_> {
     }
 
     fn schema(&mut self, schema: Option<&Schema<'r>>) {
-        self.texts.extend(schema.map(|schema| match schema {
+        self.schemas.extend(schema.map(|schema| match schema {
             Schema::Json(raw) | Schema::Gemini(raw) => raw.get(),
         }));
     }
