@@ -280,6 +280,7 @@ pub(crate) fn request(input: &[u8]) {
         compatible: switches & 16 != 0,
         request_id: "req_1",
         now: 1_700_000_000,
+        input_tokens: None,
     };
     let translated = match translate_request(from, to, body, &options) {
         Ok(translated) => translated,

@@ -136,21 +136,20 @@ impl Index {
             // A request without a model names none to the provider either, and only one of its own format can fill it in.
             let upstream = if model.is_empty() { Some(model) } else { Config::upstream_name(settings, model) };
             let Some(upstream) = upstream else { continue };
-            let Some(format) = choose_lane(endpoint.format(), &settings.formats) else { continue };
-            if model.is_empty() && format != endpoint.format() {
-                continue;
-            }
-            let Some(there) = endpoint.in_format(format, false) else { continue };
-            let call = Call { endpoint: &there, model: upstream, stream: false, version: None, query: None };
-            let is_offered = settings.provider.path(&settings.base_url, &call).is_some();
-            if only.is_some_and(|name| name != settings.name) || !is_offered {
+            let offers = |there: &Endpoint| {
+                let call = Call { endpoint: there, model: upstream, stream: false, version: None, query: None };
+                settings.provider.path(&settings.base_url, &call).is_some()
+            };
+            let Some(format) = choose_lane(endpoint, &settings.formats, offers) else { continue };
+            let is_foreign = format != endpoint.format();
+            if only.is_some_and(|name| name != settings.name) || (model.is_empty() && is_foreign) {
                 continue;
             }
             let upstream_model = if upstream == model { own_name.clone() } else { upstream.into() };
             let is_counting = endpoint.is_counting();
             let candidate = Candidate { account: account.clone(), upstream_model, format, target, is_counting };
             // An account that names no models may well lack this one, the more so where its vendor speaks otherwise.
-            let is_guess = settings.models.is_empty() && format != endpoint.format();
+            let is_guess = settings.models.is_empty() && is_foreign;
             if is_guess { &mut guesses } else { &mut *found }.push(candidate);
         }
         if found.len() == begun {

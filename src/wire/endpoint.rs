@@ -68,13 +68,35 @@ impl Endpoint {
     }
 
     /// The call that does the same in another wire format; `None` where the formats have no such pair.
-    /// Only calls that generate have one so far.
+    /// Calls that generate have one in every format, those that count in all but Chat Completions, embeddings in two.
     pub fn in_format(&self, format: WireFormat, stream: bool) -> Option<Endpoint> {
         if format == self.format() {
             return Some(self.clone());
         }
-        if !self.generates() {
-            return None;
+        match self {
+            Endpoint::CountTokens | Endpoint::GeminiCountTokens | Endpoint::ResponsesInputTokens => {
+                return match format {
+                    WireFormat::OpenaiChat => None,
+                    WireFormat::OpenaiResponses => Some(Endpoint::ResponsesInputTokens),
+                    WireFormat::Anthropic => Some(Endpoint::CountTokens),
+                    WireFormat::Gemini => Some(Endpoint::GeminiCountTokens),
+                };
+            }
+            Endpoint::Embeddings => return (format == WireFormat::Gemini).then_some(Endpoint::BatchEmbedContents),
+            Endpoint::EmbedContent | Endpoint::BatchEmbedContents => {
+                return (format == WireFormat::OpenaiChat).then_some(Endpoint::Embeddings);
+            }
+            Endpoint::ResponsesCompact
+            | Endpoint::Completions
+            | Endpoint::Moderations
+            | Endpoint::Rerank
+            | Endpoint::Images(_)
+            | Endpoint::Audio(_) => return None,
+            Endpoint::ChatCompletions
+            | Endpoint::Responses
+            | Endpoint::Messages
+            | Endpoint::GenerateContent
+            | Endpoint::StreamGenerateContent { .. } => {}
         }
         Some(match format {
             WireFormat::OpenaiChat => Endpoint::ChatCompletions,

@@ -7,6 +7,7 @@ mod collect;
 mod compose;
 pub mod counting;
 pub mod elements;
+pub mod embeddings;
 pub mod endpoint;
 pub mod envelope;
 mod errors;

@@ -4,15 +4,17 @@
 //! Invariant: what does not get through is in the losses, or the request is refused; a reply never gets a finish that the
 //! upstream did not tell.
 
+mod document;
 mod guard;
 mod reply;
 
+pub(crate) use document::Document;
 pub use reply::ReplyTranslator;
 
 use super::{
-    WireFormat,
+    Endpoint, WireFormat,
     collect::Collected,
-    errors,
+    counting, embeddings, errors,
     loss::{Losses, Refusal},
     naming::in_terms_of,
     reply::{ErrorKind, ReplyDecoder, ReplyEncoder, ReplyError},
@@ -38,6 +40,8 @@ pub struct Options<'o> {
     pub request_id: &'o str,
     /// The time in seconds since 1970, for formats whose replies tell it.
     pub now: u64,
+    /// An estimate of the input tokens, for replies that must tell them where the provider does not.
+    pub input_tokens: Option<u64>,
 }
 
 /// What the reply side needs of the request.
@@ -66,6 +70,8 @@ pub struct Context {
     pub(crate) namespaces: Vec<(String, String, String)>,
     /// Whether the client asked to see the model think; `None` when nothing is known of the request.
     pub(crate) thinking_shown: Option<bool>,
+    /// What the reply is, where it is no turn of a conversation.
+    pub(crate) document: Option<Document>,
     /// Request fields that a Responses reply repeats, as JSON.
     pub(crate) echo: Vec<(String, String)>,
 }
@@ -148,13 +154,35 @@ pub fn wants_new_limit(model: &str) -> bool {
     super::models::is_openai_reasoning(model)
 }
 
-/// How a request reaches an account: the client's own format where the account speaks it, else the first of the
-/// account's formats, which stand in the order of what carries most.
-pub fn choose_lane(client: WireFormat, spoken: &[WireFormat]) -> Option<WireFormat> {
-    if spoken.contains(&client) { Some(client) } else { spoken.first().copied() }
+/// How a call reaches an account: in the client's own format where the account speaks it, else in the first of the
+/// account's formats, which stand in the order of what carries most. Only a format in which there is such a call and the
+/// account `offers` it.
+pub fn choose_lane(call: &Endpoint, spoken: &[WireFormat], offers: impl Fn(&Endpoint) -> bool) -> Option<WireFormat> {
+    let own = spoken.iter().filter(|format| **format == call.format());
+    let can = |format: &&WireFormat| call.in_format(**format, false).is_some_and(|there| offers(&there));
+    own.chain(spoken).find(can).copied()
 }
 
-/// Translates a request body.
+/// Translates the body of a call: a request for the next turn, a count of one, or texts to embed.
+///
+/// # Errors
+/// A refusal names the field that cannot be carried, or what is wrong with the body.
+pub fn translate_call(
+    asked: &Endpoint,
+    there: &Endpoint,
+    body: &[u8],
+    options: &Options<'_>,
+) -> Result<Translated, Refusal> {
+    if asked.generates() {
+        translate_request(asked.format(), there.format(), body, options)
+    } else if asked.is_counting() {
+        counting::translate(asked, there, body, options)
+    } else {
+        embeddings::translate(asked, there, body, options)
+    }
+}
+
+/// Translates a request for the next turn.
 ///
 /// # Errors
 /// A refusal names the field that cannot be carried, or what is wrong with the body.

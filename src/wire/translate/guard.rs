@@ -232,6 +232,26 @@ pub(super) struct Exit {
     arguments: Option<String>,
 }
 
+impl Exit {
+    /// Takes a whole reply that is one document, if it is to be one.
+    pub(super) fn document(&mut self, body: &[u8]) -> bool {
+        let context = Arc::clone(&self.context);
+        let Some(document) = &context.document else { return false };
+        self.ended = true;
+        match document.translate(self.target.id(), body, (&context, &mut self.losses)) {
+            Ok((body, usage)) => {
+                self.usage = usage;
+                self.out.extend_from_slice(&body);
+            }
+            Err(error) => {
+                self.out.extend_from_slice(&self.target.error_reply(&error, &context.request_id).1);
+                self.error = Some(error);
+            }
+        }
+        true
+    }
+}
+
 impl Sink for Exit {
     fn event(&mut self, event: Event<'_>) {
         let ends = matches!(event, Event::End | Event::Error(_));

@@ -92,7 +92,9 @@ impl ReplyTranslator {
         match &mut self.input {
             Input::Whole(body) => {
                 let body = std::mem::take(body);
-                decoder.whole(&body, guard);
+                if !guard.exit.document(&body) {
+                    decoder.whole(&body, guard);
+                }
             }
             Input::Sse(reader) => {
                 reader.finish(&mut each);
@@ -104,7 +106,9 @@ impl ReplyTranslator {
                 }
             }
         }
-        self.guard.close();
+        if !self.guard.exit.ended {
+            self.guard.close();
+        }
         std::mem::take(&mut self.guard.exit.out)
     }
 
