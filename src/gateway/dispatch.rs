@@ -5,6 +5,7 @@
 
 use super::{
     bounds::WaitPermit,
+    estimate,
     exchange::{Attempt, Exchange, Plan, Request},
     internal,
     lane::Translation,
@@ -20,10 +21,10 @@ use crate::{
     clock::Moment,
     error::{Reason, Rejection},
     provider::{Call, verdict::FailureClass},
-    telemetry,
+    telemetry, tokens,
     wire::{
         Endpoint, WireFormat, envelope,
-        translate::{Options, translate_request, wants_new_limit},
+        translate::{Options, translate_call, wants_new_limit},
     },
 };
 use bytes::Bytes;
@@ -46,7 +47,8 @@ pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), R
         // No rule has the default's name; the provider will take it all the same.
         candidates = exchange.snapshot.pool.candidates(&Demand { model: "", endpoint });
     }
-    if candidates.is_empty() {
+    // A count that nobody can be asked for is estimated.
+    if candidates.is_empty() && !(endpoint.is_counting() && estimate::is_served(exchange, model)) {
         return Err(unknown_model(exchange, model, endpoint));
     }
     exchange.plan = Some(Plan { candidates, tried: Vec::new() });
@@ -184,6 +186,9 @@ fn translate_to(
     (candidate, asked, format): (&Candidate, &Endpoint, WireFormat),
     request: &Request,
 ) -> Result<(WireFormat, Bytes, Translation), Rejection> {
+    let Some(there) = asked.in_format(format, request.stream) else {
+        return Err(internal("the account does not offer this call"));
+    };
     let options = Options {
         model: &candidate.upstream_model,
         stream: Some(request.stream),
@@ -192,8 +197,11 @@ fn translate_to(
         compatible: candidate.account.settings.provider.imitates(),
         request_id: &exchange.id,
         now: shared.live.clock.now().unix_millis() / 1000,
+        // Gemini's older embedding models tell no usage, and OpenAI's replies always do.
+        input_tokens: (there == Endpoint::BatchEmbedContents)
+            .then(|| tokens::estimate_call(asked, &request.body, &candidate.upstream_model)),
     };
-    let translated = translate_request(asked.format(), format, &request.body, &options)
+    let translated = translate_call(asked, &there, &request.body, &options)
         .map_err(|refusal| Rejection { param: refusal.param, ..Rejection::new(Reason::Malformed, refusal.message) })?;
     let shape = asked.shape_asked(request.stream);
     telemetry::lost(&exchange.id, (asked.format(), format), &translated.losses);
@@ -225,6 +233,8 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration)
         let until = |moment: Moment| Instant::now() + moment.since(now) + Duration::from_millis(1);
         let wake = match place.lease(shared.live.draw(), now) {
             Ok(lease) => return Ok((lease, now.since(begun))),
+            // An estimate now is worth more than a count later.
+            Err(_) if !exchange.is_telling() => return Err(nothing_left(exchange, None)),
             Err(Unavailable::Busy { until: back }) => back.map_or(deadline, until),
             Err(Unavailable::Cooling { until: back }) => {
                 let wait = back.map(|back| back.since(now));

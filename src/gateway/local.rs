@@ -2,7 +2,7 @@
 
 use super::{
     bounds::RequestPermit,
-    dispatch, downstream,
+    dispatch, downstream, estimate,
     exchange::{Answer, Exchange, Outcome, Request},
     ingress, internal, relay,
     route::{self, Target},
@@ -69,7 +69,13 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     exchange.strict = is_strict(session, exchange);
     take_request(shared, session, exchange, &endpoint).await?;
     dispatch::plan(exchange, &endpoint)?;
-    lease_or_leave(shared, session, exchange).await?;
+    if let Err(rejection) = lease_or_leave(shared, session, exchange).await {
+        let Some(answer) = estimate::answer(exchange).filter(|_| exchange.outcome != Outcome::ClientGone) else {
+            return Err(rejection);
+        };
+        give_estimate(session, exchange, &answer).await.map_err(|_| settle::gone())?;
+        return Ok(true);
+    }
     let body = exchange.attempt.as_ref().map(|attempt| attempt.body.clone()).unwrap_or_default();
     exchange.link = Some(downstream::install(session, body, relay::deadlines(exchange)));
     exchange.marks.ready = Some(shared.live.clock.now());
@@ -162,7 +168,7 @@ async fn models(shared: &Shared, exchange: &Exchange) -> Result<Answer, Rejectio
         Some(Target::Model(wanted)) => {
             let wanted = wanted.strip_prefix("models/").unwrap_or(wanted);
             // A model behind a pattern may be served though no list names it.
-            let known = names.iter().any(|name| name == wanted) || is_served(exchange, wanted);
+            let known = names.iter().any(|name| name == wanted) || estimate::is_served(exchange, wanted);
             let allowed = exchange.caller.as_ref().is_none_or(|caller| caller.may_use(wanted).is_ok());
             if !known || !allowed {
                 let message = format!("there is no model `{}`", wanted.chars().take(100).collect::<String>());
@@ -175,15 +181,6 @@ async fn models(shared: &Shared, exchange: &Exchange) -> Result<Answer, Rejectio
     };
     let content_type = Some(HeaderValue::from_static("application/json"));
     Ok(Answer { status: 200, content_type, body: body.into() })
-}
-
-fn is_served(exchange: &Exchange, model: &str) -> bool {
-    let calls = [Endpoint::ChatCompletions, Endpoint::Responses, Endpoint::Messages, Endpoint::GenerateContent];
-    let served = |endpoint| {
-        let demand = crate::account::pool::Demand { model, endpoint };
-        !exchange.snapshot.pool.candidates(&demand).is_empty()
-    };
-    calls.iter().any(served)
 }
 
 /// Writes a refusal in the caller's wire format.
@@ -212,6 +209,14 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, rejec
 pub(super) async fn give(session: &mut Session, exchange: &mut Exchange, answer: &Answer) -> Result<()> {
     exchange.status = answer.status;
     let header = head(exchange, answer.status, answer.content_type.clone(), answer.body.len())?;
+    write(session, header, answer.body.clone()).await
+}
+
+/// Writes a count that is our own estimate.
+pub(super) async fn give_estimate(session: &mut Session, exchange: &mut Exchange, answer: &Answer) -> Result<()> {
+    exchange.status = answer.status;
+    let mut header = head(exchange, answer.status, answer.content_type.clone(), answer.body.len())?;
+    header.insert_header(estimate::HEADER, "tokens")?;
     write(session, header, answer.body.clone()).await
 }
 

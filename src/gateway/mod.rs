@@ -9,6 +9,7 @@ mod catalog;
 mod dispatch;
 mod downstream;
 mod egress;
+mod estimate;
 mod exchange;
 mod handshake;
 mod ingress;

@@ -3,7 +3,7 @@
 use super::{
     dispatch,
     downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
-    egress,
+    egress, estimate,
     exchange::{Answer, Exchange, Failure, Outcome},
     local,
     relay::{self, ANSWERED, FAILED_OVER, NOTHING_LEFT},
@@ -242,9 +242,12 @@ pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Ex
         }
         // Pingora ends the connection of an exchange that failed: the client is told, so that it sends nothing more on it.
         session.set_keepalive(None);
-        let answered = match last_word(exchange) {
-            Ok(answer) => local::give(session, exchange, &answer).await,
-            Err(rejection) => local::refuse(session, exchange, &rejection).await,
+        let is_ours = exchange.rejection.as_ref().is_some_and(|r| r.reason == Reason::Malformed);
+        let estimate = if is_ours { None } else { estimate::answer(exchange) };
+        let answered = match (estimate, last_word(exchange)) {
+            (Some(estimate), _) => local::give_estimate(session, exchange, &estimate).await,
+            (None, Ok(answer)) => local::give(session, exchange, &answer).await,
+            (None, Err(rejection)) => local::refuse(session, exchange, &rejection).await,
         };
         if answered.is_err() {
             exchange.outcome = Outcome::ClientGone;

@@ -17,6 +17,7 @@ mod bodies;
 mod client;
 mod client_h2;
 mod conversations;
+mod counting;
 #[path = "../support/dice.rs"]
 mod dice;
 mod discretion;

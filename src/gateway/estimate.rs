@@ -1,0 +1,40 @@
+//! The answer to a counting call that no account gives: an estimate, and marked as one.
+//!
+//! Counting is free and says nothing about an account, so that whatever goes wrong with it ends here instead of with an
+//! error. Only a model that somebody serves is counted for.
+
+use super::exchange::{Answer, Exchange};
+use crate::{
+    account::pool::Demand,
+    tokens,
+    wire::{Endpoint, counting},
+};
+use http::HeaderValue;
+
+/// Says which part of an answer is an estimate of the gateway.
+pub(super) const HEADER: &str = "x-sub2api-estimate";
+
+/// Whether somebody serves the model, so that a request for its next turn would be taken.
+pub(super) fn is_served(exchange: &Exchange, model: &str) -> bool {
+    upstream_model(exchange, model).is_some()
+}
+
+/// What the first account that would be asked for the next turn calls the model.
+fn upstream_model(exchange: &Exchange, model: &str) -> Option<String> {
+    let calls = [Endpoint::ChatCompletions, Endpoint::Responses, Endpoint::Messages, Endpoint::GenerateContent];
+    let first = |endpoint| {
+        let found = exchange.snapshot.pool.candidates(&Demand { model, endpoint });
+        found.first().map(|candidate| candidate.upstream_model.to_string())
+    };
+    calls.iter().find_map(first)
+}
+
+/// The estimate, where the call only counts.
+pub(super) fn answer(exchange: &Exchange) -> Option<Answer> {
+    let endpoint = exchange.endpoint().filter(|endpoint| endpoint.is_counting())?;
+    let request = exchange.request.as_ref()?;
+    let model = upstream_model(exchange, &request.model)?;
+    let tokens = tokens::estimate_call(endpoint, &request.body, &model);
+    let body = counting::reply(endpoint, tokens).into();
+    Some(Answer { status: 200, content_type: Some(HeaderValue::from_static("application/json")), body })
+}
