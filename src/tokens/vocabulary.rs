@@ -20,15 +20,15 @@ fn vocabulary() -> Option<&'static CoreBpe> {
 }
 
 /// The tokens of these texts together.
-pub(super) fn count(texts: &[&str]) -> u64 {
-    let total: usize = texts.iter().map(|text| text.len()).sum();
+pub(super) fn count<T: AsRef<str>>(texts: &[T]) -> u64 {
+    let total: usize = texts.iter().map(|text| text.as_ref().len()).sum();
     if total == 0 {
         return 0;
     }
     let Some(vocabulary) = vocabulary() else { return (total as u64).div_ceil(USUAL_BYTES_PER_TOKEN) };
     let every = total.div_ceil(MOST_BYTES);
     let (mut bytes, mut tokens) = (0, 0);
-    for piece in texts.iter().flat_map(|text| pieces(text)).step_by(every) {
+    for piece in texts.iter().flat_map(|text| pieces(text.as_ref())).step_by(every) {
         bytes += piece.len() as u64;
         tokens += vocabulary.count(piece) as u64;
     }

@@ -4,6 +4,7 @@
 
 use super::{family::Family, media, vocabulary};
 use crate::wire::request::{Block, Effort, OutputFormat, Request, Role, Schema, ToolChoice, Turn};
+use std::borrow::Cow;
 
 /// The input tokens of a request.
 pub(super) fn request(request: &Request<'_>, family: &Family) -> u64 {
@@ -19,7 +20,7 @@ pub(super) fn request(request: &Request<'_>, family: &Family) -> u64 {
     if let (OutputFormat::Schema { schema, description, .. }, Some(frame)) = (&request.output, family.answer_schema()) {
         scale.fixed += frame;
         scale.schema(schema.as_ref());
-        scale.texts.extend(description.as_deref());
+        scale.texts.extend(description.as_deref().map(Cow::Borrowed));
     }
     if request.reasoning.is_some_and(|reasoning| matches!(reasoning.effort, Effort::Budget(1..))) {
         scale.fixed += family.thinking();
@@ -39,7 +40,7 @@ fn open_turn(turns: &[Turn<'_>]) -> usize {
 
 struct Scale<'r, 'f> {
     family: &'f Family,
-    texts: Vec<&'r str>,
+    texts: Vec<Cow<'r, str>>,
     schemas: Vec<&'r str>,
     fixed: u64,
 }
@@ -47,20 +48,21 @@ struct Scale<'r, 'f> {
 impl<'r> Scale<'r, '_> {
     fn block(&mut self, block: &'r Block<'r>, is_open: bool) {
         match block {
-            Block::Text(text) | Block::Refusal(text) => self.texts.push(text),
-            Block::Thinking { text, .. } if is_open => self.texts.push(text),
+            Block::Text(text) => self.texts.push(text.read()),
+            Block::Refusal(text) => self.texts.push(Cow::Borrowed(text)),
+            Block::Thinking { text, .. } if is_open => self.texts.push(Cow::Borrowed(text)),
             Block::Thinking { .. } | Block::Opaque(_) => {}
             Block::Media(media) => match media::text(media) {
-                Some(text) => self.texts.push(text),
+                Some(text) => self.texts.push(Cow::Borrowed(text)),
                 None => self.fixed += media::tokens(media, self.family),
             },
             Block::ToolCall(call) => {
                 self.fixed += self.family.per_call();
-                self.texts.extend([&*call.name, &*call.arguments]);
+                self.texts.extend([&*call.name, &*call.arguments].map(Cow::Borrowed));
             }
             Block::ToolResult(result) => {
                 self.fixed += self.family.per_call();
-                self.texts.extend(result.object.map(|object| object.get()));
+                self.texts.extend(result.object.map(|object| Cow::Borrowed(object.get())));
                 for block in result.content.iter().filter(|_| result.object.is_none()) {
                     self.block(block, is_open);
                 }
@@ -80,8 +82,8 @@ impl<'r> Scale<'r, '_> {
         self.fixed += self.family.tool_instructions(must_call);
         for tool in &request.tools {
             self.fixed += self.family.per_tool();
-            self.texts.push(&tool.name);
-            self.texts.extend(tool.description.as_deref());
+            self.texts.push(Cow::Borrowed(&tool.name));
+            self.texts.extend(tool.description.as_deref().map(Cow::Borrowed));
             self.schema(tool.schema.as_ref());
         }
     }
