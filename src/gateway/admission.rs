@@ -18,6 +18,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 const STEP: u64 = 256;
 /// Events of a stream that bring no content: its beginning and its end.
 const FRAME_EVENTS: u64 = 8;
+/// The largest count that is believed of an answer.
+const MOST: u64 = 1_000_000_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a request was estimated at when it was let in.
@@ -121,7 +123,7 @@ pub(super) fn is_overrun(shared: &Shared, exchange: &mut Exchange, end: bool) ->
     if output <= allowed {
         return false;
     }
-    let input = input.max(reply.seen().usage.total_input());
+    let input = input.max(reply.seen().usage.total_input().min(MOST));
     let now = shared.live.clock.now();
     let Some(permit) = &mut exchange.admission else { return false };
     let mut grow = |more: u64| permit.grow(Amounts { requests: 1, ..amounts(input, output + more) }, now);
@@ -139,7 +141,7 @@ pub(super) fn is_overrun(shared: &Shared, exchange: &mut Exchange, end: bool) ->
 
 /// The output tokens of a stream by now: what the provider told, else at least one for each event.
 fn output_so_far(seen: &Seen) -> u64 {
-    seen.usage.output.unwrap_or(0).max(seen.events.saturating_sub(FRAME_EVENTS))
+    seen.usage.output.unwrap_or(0).max(seen.events.saturating_sub(FRAME_EVENTS)).min(MOST)
 }
 
 /// Books what the request used.
@@ -166,6 +168,6 @@ fn used(exchange: &Exchange) -> Amounts {
         return Amounts::default();
     }
     let told = !seen.usage.is_empty();
-    let input = if told { seen.usage.total_input() } else { exchange.estimate.input };
-    amounts(input, seen.usage.output.unwrap_or_else(|| output_so_far(seen)))
+    let input = if told { seen.usage.total_input().min(MOST) } else { exchange.estimate.input };
+    amounts(input, seen.usage.output.map_or_else(|| output_so_far(seen), |told| told.min(MOST)))
 }

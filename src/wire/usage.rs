@@ -29,7 +29,10 @@ impl Usage {
 
     /// All input tokens: fresh, read from and written to the cache.
     pub fn total_input(&self) -> u64 {
-        [self.input, self.cache_read, self.cache_write, self.cache_write_1h].into_iter().flatten().sum()
+        [self.input, self.cache_read, self.cache_write, self.cache_write_1h]
+            .into_iter()
+            .flatten()
+            .fold(0, u64::saturating_add)
     }
 
     /// Takes over every field that `later` names.
