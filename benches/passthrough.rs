@@ -20,6 +20,7 @@ use sub2api::{
     account::{Pool, pool::Demand},
     clock::Clock,
     config::Config,
+    limit::limiter::Limiter,
     telemetry::{self, Access},
     user::KeyRing,
     wire::{
@@ -169,7 +170,8 @@ fn admission(c: &mut Criterion) {
     let mut group = c.benchmark_group("admission");
     for accounts in [2, 20, 200] {
         let config = config(accounts);
-        let (keys, pool) = (KeyRing::new(&config), Pool::new(&config, None));
+        let limiter = Limiter::new(64, Clock::System.now());
+        let (keys, pool) = (KeyRing::new(&config, &limiter), Pool::new(&config, None));
         let now = Clock::System.now();
         let demand = Demand { model: "claude-sonnet-4-5", endpoint: &Endpoint::Messages };
         group.bench_function(format!("key and model list, {accounts} users"), |b| {

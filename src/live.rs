@@ -6,6 +6,7 @@ use crate::{
     account::Pool,
     clock::{Clock, Moment},
     config::{Config, Faults},
+    limit::{flood::Floods, limiter::Limiter},
     metrics::Metrics,
     trace,
     user::KeyRing,
@@ -78,6 +79,10 @@ pub struct Live {
     file: OnceLock<PathBuf>,
     /// Told when the process is to end after its last request.
     end: Notify,
+    /// What users and keys have used; outlives every configuration.
+    pub limiter: Arc<Limiter>,
+    /// Requests without a good key, by address.
+    pub floods: Floods,
     random: AtomicU64,
 }
 
@@ -90,8 +95,13 @@ impl Live {
         let random = AtomicU64::new(u64::from_le_bytes(seed));
         let metrics = Metrics::new(config.metrics);
         let traces = config.traces.as_ref().map(|settings| trace::Queue::new(settings.queue));
+        let now = clock.now();
+        let owners = config.users.iter().map(|user| 1 + user.keys.len()).sum();
+        let limiter = Arc::new(Limiter::new(config.bounds.rate_owners.max(owners), now));
         Arc::new(Live {
-            snapshot: ArcSwap::from_pointee(snapshot(config, None, clock.now())),
+            floods: Floods::new(config.bounds.flood_addresses, now),
+            snapshot: ArcSwap::from_pointee(snapshot(config, None, &limiter, now)),
+            limiter,
             clock,
             counters: Arc::default(),
             metrics,
@@ -109,7 +119,7 @@ impl Live {
 
     /// Puts another configuration in force; what is known of accounts with the same name is kept.
     pub fn reload(&self, config: Config) {
-        let next = snapshot(config, Some(&self.snapshot.load().pool), self.clock.now());
+        let next = snapshot(config, Some(&self.snapshot.load().pool), &self.limiter, self.clock.now());
         self.snapshot.store(Arc::new(next));
     }
 
@@ -169,8 +179,8 @@ impl Live {
     }
 }
 
-fn snapshot(config: Config, previous: Option<&Pool>, loaded: Moment) -> Snapshot {
+fn snapshot(config: Config, previous: Option<&Pool>, limiter: &Limiter, loaded: Moment) -> Snapshot {
     let pool = Pool::new(&config, previous);
-    let keys = KeyRing::new(&config);
+    let keys = KeyRing::new(&config, limiter);
     Snapshot { config, pool, keys, loaded }
 }

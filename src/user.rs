@@ -9,9 +9,15 @@ use crate::{
     clock::Moment,
     config::{Config, KeySettings, UserSettings},
     error::{Reason, Rejection},
+    limit::{
+        calendar::Zone,
+        limiter::Limiter,
+        owner::{Subject, Whose},
+    },
 };
+use ipnet::IpNet;
 use sha2::{Digest, Sha256};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use subtle::ConstantTimeEq;
 
 /// A longer text is nobody's key; hashing it would be the caller's work done by us.
@@ -42,17 +48,30 @@ pub struct Caller {
     pub user: Arc<UserSettings>,
     /// The first eight hex digits of the key's hash, to tell keys apart in logs.
     pub key_id: Arc<str>,
+    /// What the configuration says of the key.
+    pub key: Arc<KeySettings>,
+    /// The key's limits and its user's, in the order in which they refuse.
+    pub subjects: Arc<[Subject]>,
 }
 
 impl KeyRing {
-    /// The keys of a configuration.
-    pub fn new(config: &Config) -> KeyRing {
-        KeyRing::of(&config.users)
+    /// The keys of a configuration; what their owners have used is kept by the limiter.
+    pub fn new(config: &Config, limiter: &Limiter) -> KeyRing {
+        KeyRing::of(&config.users, limiter, &config.budgets.zone)
     }
 
-    fn of(users: &[Arc<UserSettings>]) -> KeyRing {
-        let keys = users.iter().flat_map(|user| user.keys.iter().map(move |key| (key.sha256, Key::new(user, key))));
-        KeyRing { keys: keys.collect() }
+    fn of(users: &[Arc<UserSettings>], limiter: &Limiter, zone: &Zone) -> KeyRing {
+        let mut keys = HashMap::new();
+        for user in users {
+            let owner = limiter.owner(Whose::User, &user.name, zone, |_| {});
+            let whole = Subject { owner, limits: user.limits, budgets: user.budgets.clone() };
+            for key in &user.keys {
+                let owner = limiter.owner(Whose::Key, &hex(&key.sha256), zone, |_| {});
+                let own = Subject { owner, limits: key.limits, budgets: key.budgets.clone() };
+                keys.insert(key.sha256, Key::new(user, key, [own, whole.clone()].into()));
+            }
+        }
+        KeyRing { keys }
     }
 
     /// Whose key this is; refuses unknown, disabled and expired ones.
@@ -75,23 +94,49 @@ impl KeyRing {
 }
 
 impl Key {
-    fn new(user: &Arc<UserSettings>, key: &KeySettings) -> Key {
+    fn new(user: &Arc<UserSettings>, key: &KeySettings, subjects: Arc<[Subject]>) -> Key {
         let ends = [user.expires_unix_millis, key.expires_unix_millis];
+        let key_id = hex(key.sha256.get(..4).unwrap_or_default()).into();
         Key {
             sha256: key.sha256,
-            caller: Caller { user: Arc::clone(user), key_id: key_id(&key.sha256) },
+            caller: Caller { user: Arc::clone(user), key_id, key: Arc::new(key.clone()), subjects },
             disabled: user.disabled || key.disabled,
             expires_unix_millis: ends.into_iter().flatten().min(),
         }
     }
 }
 
-fn key_id(sha256: &[u8; 32]) -> Arc<str> {
-    sha256.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>().into()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a list has the model, by name or by its beginning; an empty list has every model.
+fn has(patterns: &[String], model: &str) -> bool {
+    patterns.is_empty()
+        || patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(beginning) => model.starts_with(beginning),
+            None => pattern == model,
+        })
+}
+
+/// Whether an address is in one of the networks; an empty list has every address.
+fn holds(networks: &[IpNet], address: Option<IpAddr>) -> bool {
+    networks.is_empty()
+        || address.is_some_and(|address| networks.iter().any(|network| network.contains(&address.to_canonical())))
 }
 
 impl Caller {
-    /// Refuses a model that is not on the user's list.
+    /// Refuses an address that the key or its user may not be used from; one that is not known is on no list.
+    pub fn may_come_from(&self, address: Option<IpAddr>) -> Result<(), Rejection> {
+        if holds(&self.user.addresses, address) && holds(&self.key.addresses, address) {
+            return Ok(());
+        }
+        let shown = address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
+        let message = format!("This API key may not be used from {shown}.");
+        Err(Rejection::new(Reason::AddressNotAllowed, message))
+    }
+
+    /// Refuses a model that is not on the user's list, or not on the key's.
     pub fn may_use(&self, model: &str) -> Result<(), Rejection> {
         if self.allows(model) {
             return Ok(());
@@ -101,17 +146,12 @@ impl Caller {
         Err(Rejection::new(Reason::ModelNotAllowed, message).at("model"))
     }
 
-    /// Whether a model is on the user's list; an empty list allows every model.
+    /// Whether a model is on the user's list and on the key's; an empty list allows every model.
     pub fn allows(&self, model: &str) -> bool {
-        let patterns = &self.user.models;
-        patterns.is_empty()
-            || patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(beginning) => model.starts_with(beginning),
-                None => pattern == model,
-            })
+        has(&self.user.models, model) && has(&self.key.models, model)
     }
 
-    /// Those of the models that are on the user's list, in their order.
+    /// Those of the models that the caller may use, in their order.
     pub fn allowed<'m>(&self, models: impl IntoIterator<Item = &'m str>) -> Vec<&'m str> {
         models.into_iter().filter(|model| self.allows(model)).collect()
     }
@@ -128,12 +168,14 @@ mod tests {
             sha256: Sha256::digest(key.as_bytes()).into(),
             disabled: *disabled,
             expires_unix_millis: *expires,
+            ..KeySettings::default()
         });
         UserSettings {
             name: name.into(),
             keys: keys.collect(),
             models: Vec::new(),
             limits: Default::default(),
+            addresses: Vec::new(),
             budgets: Vec::new(),
             translation: Default::default(),
             disabled: false,
@@ -141,8 +183,13 @@ mod tests {
         }
     }
 
+    fn caller(user: UserSettings, key: KeySettings) -> Caller {
+        Caller { user: Arc::new(user), key_id: "0".into(), key: Arc::new(key), subjects: Arc::new([]) }
+    }
+
     fn ring(users: Vec<UserSettings>) -> KeyRing {
-        KeyRing::of(&users.into_iter().map(Arc::new).collect::<Vec<_>>())
+        let limiter = Limiter::new(10, ManualClock::new().now());
+        KeyRing::of(&users.into_iter().map(Arc::new).collect::<Vec<_>>(), &limiter, &Zone::default())
     }
 
     fn at_millis(millis: u64) -> Moment {
@@ -214,8 +261,7 @@ mod tests {
     fn a_model_list_has_names_and_beginnings() {
         let caller_with = |models: &[&str]| {
             let models = models.iter().map(|model| (*model).to_owned()).collect();
-            let user = UserSettings { models, ..settings("a", &[]) };
-            Caller { user: Arc::new(user), key_id: "0".into() }
+            caller(UserSettings { models, ..settings("a", &[]) }, KeySettings::default())
         };
         let caller = caller_with(&[]);
         assert!(caller.may_use("anything").is_ok());
@@ -228,5 +274,33 @@ mod tests {
         assert_eq!((rejection.reason, rejection.param.as_deref()), (Reason::ModelNotAllowed, Some("model")));
         assert!(rejection.message.contains("\"gpt-4.1\""));
         assert!(caller.may_use(&"x".repeat(10_000)).unwrap_err().message.len() < 200);
+    }
+
+    #[test]
+    fn a_key_may_use_less_than_its_user_and_never_more() {
+        let list = |models: &[&str]| models.iter().map(|model| (*model).to_owned()).collect::<Vec<_>>();
+        let user = UserSettings { models: list(&["claude-*"]), ..settings("a", &[]) };
+        let key = KeySettings { models: list(&["claude-haiku-*", "gpt-*"]), ..KeySettings::default() };
+        let caller = caller(user, key);
+        assert_eq!(caller.allowed(["claude-haiku-4-5", "claude-opus-4", "gpt-5"]), ["claude-haiku-4-5"]);
+    }
+
+    #[test]
+    fn a_key_is_used_only_from_where_it_and_its_user_may_be() {
+        let networks = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let user = UserSettings { addresses: networks(&["10.0.0.0/8", "2001:db8::/32"]), ..settings("a", &[]) };
+        let key = KeySettings { addresses: networks(&["10.1.0.0/16", "2001:db8::/32"]), ..KeySettings::default() };
+        let caller = caller(user, key);
+        for (address, may) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("2001:db8::1", true),
+            ("10.2.0.1", false),
+            ("192.168.0.1", false),
+            ("::1", false),
+        ] {
+            assert_eq!(caller.may_come_from(address.parse().ok()).is_ok(), may, "{address}");
+        }
+        assert_eq!(caller.may_come_from(None).unwrap_err().reason, Reason::AddressNotAllowed);
     }
 }

@@ -10,6 +10,7 @@ use sub2api::{
     clock::ManualClock,
     config::Config,
     error::{Reason, Rejection},
+    limit::limiter::Limiter,
     provider::verdict::judge,
     user::KeyRing,
     wire::{
@@ -334,7 +335,7 @@ pub(crate) fn config(input: &[u8]) {
             let _ = loaded.config.unenforced();
             let pool = Pool::new(&loaded.config, None);
             let _ = Pool::new(&loaded.config, Some(&pool));
-            let _ = KeyRing::new(&loaded.config);
+            let _ = KeyRing::new(&loaded.config, &Limiter::new(1, ManualClock::new().now()));
         }
         Err(found) => {
             assert!(!found.faults.is_empty());

@@ -76,6 +76,8 @@ pub(super) fn config(surroundings: &Surroundings<'_>) -> Result<Loaded, Faults> 
         cooldown: Default::default(),
         streams: Default::default(),
         bounds: Default::default(),
+        budgets: Default::default(),
+        client_address: Default::default(),
         queue: Default::default(),
         headers: Default::default(),
         server,

@@ -41,7 +41,8 @@ use std::{
     sync::Arc,
 };
 pub use tuning::{
-    Bounds, Cooldown, Failover, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
+    Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, LogSettings, MetricBounds, Queue,
+    ServerSettings, Streams, Timeouts, Translation,
 };
 
 /// The largest configuration file that is read.
@@ -76,6 +77,10 @@ pub struct Config {
     pub streams: Streams,
     /// Bounds.
     pub bounds: Bounds,
+    /// How budgets are kept.
+    pub budgets: BudgetSettings,
+    /// Whose word about the caller's address is taken.
+    pub client_address: ClientAddress,
     /// Waiting for a free account.
     pub queue: Queue,
     /// Header allow-lists.
@@ -130,10 +135,6 @@ impl Config {
             note(format!("accounts[{index}].limits.tpm"), account.limits.tpm.is_some());
             note(format!("accounts[{index}].quotas"), !account.quotas.is_empty());
         }
-        for (index, user) in self.users.iter().enumerate() {
-            note(format!("users[{index}].limits"), user.limits != Limits::default());
-            note(format!("users[{index}].budgets"), !user.budgets.is_empty());
-        }
         paths
     }
 
@@ -150,6 +151,8 @@ impl Config {
             ("metrics", self.metrics != in_force.metrics),
             ("traces", self.traces != in_force.traces),
             ("bounds.connections", self.bounds.connections != in_force.bounds.connections),
+            ("bounds.rate_owners", self.bounds.rate_owners != in_force.bounds.rate_owners),
+            ("bounds.flood_addresses", self.bounds.flood_addresses != in_force.bounds.flood_addresses),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

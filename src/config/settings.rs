@@ -13,6 +13,7 @@ use crate::{
     provider::{BaseUrl, Provider},
     wire::WireFormat,
 };
+use ipnet::IpNet;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 /// TLS of the client listener.
@@ -149,6 +150,8 @@ pub struct UserSettings {
     pub models: Vec<String>,
     /// Limits.
     pub limits: Limits,
+    /// Addresses that its keys may be used from; empty means all.
+    pub addresses: Vec<IpNet>,
     /// Budgets.
     pub budgets: Vec<Quota>,
     /// What to do about fields that a translation cannot carry.
@@ -160,10 +163,18 @@ pub struct UserSettings {
 }
 
 /// One key of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySettings {
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
+    /// Models that this key may use of its user's; empty means all of them.
+    pub models: Vec<String>,
+    /// Limits of this key alone.
+    pub limits: Limits,
+    /// Addresses that this key may be used from; empty means all of its user's.
+    pub addresses: Vec<IpNet>,
+    /// Budgets of this key alone.
+    pub budgets: Vec<Quota>,
     /// Whether this key is switched off.
     pub disabled: bool,
     /// When this key ends, as milliseconds since 1970.

@@ -2,6 +2,8 @@
 //!
 //! Their `Default` is the documented default; `conf/sub2api.yaml` shows each, and a test keeps the two equal.
 
+use crate::limit::calendar::Zone;
+use ipnet::IpNet;
 use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 /// Time limits of an upstream call.
@@ -130,6 +132,12 @@ pub struct Bounds {
     pub requests: usize,
     /// Concurrent HTTP/2 streams on one client connection. Default 100.
     pub streams_per_connection: u32,
+    /// Requests without a good key that one address (or IPv6 /64) may send in a minute. Default 120; zero for no bound.
+    pub unauthenticated: u64,
+    /// Addresses that the estimate of those is sized for. Default 8 192.
+    pub flood_addresses: usize,
+    /// Users and keys that the estimate of their rates is sized for, if there are not more. Default 1 000.
+    pub rate_owners: usize,
     /// Time that a client may take between two pieces of its request. Default 60 s.
     pub client_read: Duration,
     /// Time that a client may take to accept a piece of the answer. Default 60 s.
@@ -148,6 +156,9 @@ impl Default for Bounds {
             connections: 10_000,
             requests: 5_000,
             streams_per_connection: 100,
+            unauthenticated: 120,
+            flood_addresses: 8_192,
+            rate_owners: 1_000,
             client_read: Duration::from_secs(60),
             client_write: Duration::from_secs(60),
             client_idle: Duration::from_secs(5 * 60),
@@ -170,6 +181,42 @@ impl Default for Queue {
     fn default() -> Self {
         Queue { length: 1_000, timeout: Duration::from_secs(30), cooldown: Duration::from_secs(5) }
     }
+}
+
+/// How budgets are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetSettings {
+    /// Whose days, weeks and months they are. Default UTC.
+    pub zone: Zone,
+    /// The most output tokens that are set aside for a request before its answer. Default 4 096.
+    pub reserve_output: u64,
+    /// Whether a stream that uses more than was set aside is ended when the budget has no more. Default: it is.
+    pub end_streams: bool,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        BudgetSettings { zone: Zone::default(), reserve_output: 4_096, end_streams: true }
+    }
+}
+
+/// Whose word about the caller's address is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientAddress {
+    /// The proxies in front of the gateway. Default: none, the connection's address is the caller's.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they tell it.
+    pub header: ForwardedHeader,
+}
+
+/// The header in which a proxy tells for whom it asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For: client, proxy`
+    #[default]
+    XForwardedFor,
+    /// `Forwarded: for=client, for=proxy` (RFC 7239)
+    Forwarded,
 }
 
 /// What to do about fields of a request that the serving account's wire format cannot say.

@@ -4,6 +4,7 @@
 //! back too.
 
 use super::{
+    admission::Estimate,
     bounds::{BodyPermit, RequestPermit},
     downstream::Link,
     lane::{self, Translation},
@@ -21,6 +22,7 @@ use crate::{
     clock::Moment,
     config::secret::Secret,
     error::Rejection,
+    limit::{limiter::Rates, permit::Permit},
     live::Snapshot,
     metrics::Overhead,
     provider::verdict::{FailureClass, Verdict},
@@ -28,7 +30,7 @@ use crate::{
     wire::{Endpoint, WireFormat, envelope::Envelope},
 };
 use bytes::Bytes;
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// One request, from its header to its log line.
 pub struct Exchange {
@@ -44,6 +46,16 @@ pub struct Exchange {
     pub(super) route: Option<Route>,
     /// Who is calling, once known; `None` also where no users are kept.
     pub(super) caller: Option<Caller>,
+    /// Where the caller is, as far as that is known.
+    pub(super) client: Option<IpAddr>,
+    /// What the request has taken of its caller's limits.
+    pub(super) admission: Option<Permit>,
+    /// What is left of the caller's rates.
+    pub(super) rates: Rates,
+    /// What the request was estimated at.
+    pub(super) estimate: Estimate,
+    /// Why a stream is ended before its end.
+    pub(super) cut: Option<Rejection>,
     /// The request as it came.
     pub(super) request: Option<Request>,
     /// The ways to serve it.
@@ -238,6 +250,11 @@ impl Exchange {
             format: WireFormat::OpenaiChat,
             route: None,
             caller: None,
+            client: None,
+            admission: None,
+            rates: Rates::default(),
+            estimate: Estimate::default(),
+            cut: None,
             request: None,
             plan: None,
             attempt: None,
@@ -263,7 +280,7 @@ impl Exchange {
     pub(super) fn endpoint(&self) -> Option<&Endpoint> {
         match self.route.as_ref().map(|route| &route.target) {
             Some(Target::Call(endpoint)) => Some(endpoint),
-            Some(Target::Models | Target::Model(_) | Target::Live | Target::Ready) | None => None,
+            Some(Target::Models | Target::Model(_) | Target::Usage | Target::Live | Target::Ready) | None => None,
         }
     }
 

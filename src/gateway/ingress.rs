@@ -49,7 +49,9 @@ pub(super) fn authenticate(
         let message = "no key was sent: use the header `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`";
         return Err(Rejection::new(Reason::MissingKey, message));
     };
-    snapshot.keys.lookup(&key, shared.live.clock.now()).map(Some)
+    let caller = snapshot.keys.lookup(&key, shared.live.clock.now())?;
+    caller.may_come_from(exchange.client)?;
+    Ok(Some(caller))
 }
 
 /// The caller's key, from whichever place it was sent in.

@@ -1,13 +1,15 @@
 //! The way in, step by step, and the answers that the gateway gives by itself: refusals, model lists, health.
 
 use super::{
+    admission,
     bounds::RequestPermit,
     dispatch, downstream, estimate,
     exchange::{Answer, Exchange, Outcome, Request},
-    ingress, internal, relay,
+    ingress, internal, origin, rates, relay,
     route::{self, Target},
     settle, span,
     state::Shared,
+    usage,
 };
 use crate::{
     config::Translation,
@@ -41,6 +43,8 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
         session.set_keepalive(Some(bounds.client_idle.as_secs().max(1)));
     }
     let head = session.req_header();
+    let peer = session.client_addr().and_then(|address| Some(address.as_inet()?.ip()));
+    exchange.client = peer.map(|peer| origin::address(peer, &head.headers, &config.config.client_address));
     match route::route(&head.method, head.uri.path(), head.uri.query(), &head.headers) {
         Ok(route) => {
             exchange.format = route.format;
@@ -60,15 +64,25 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
         let message = "the gateway serves as many requests as it may: try again";
         return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
     }
-    exchange.caller = ingress::authenticate(shared, exchange, session)?;
+    match ingress::authenticate(shared, exchange, session) {
+        Ok(caller) => exchange.caller = caller,
+        Err(rejection) => return Err(admission::stranger(shared, session, exchange, rejection)),
+    }
+    if exchange.route.as_ref().is_some_and(|route| route.target == Target::Usage) {
+        let answer = usage::answer(shared, exchange);
+        give(session, exchange, &answer).await.map_err(|_| settle::gone())?;
+        return Ok(true);
+    }
     let Some(endpoint) = exchange.endpoint().cloned() else {
         let answer = models(shared, exchange).await?;
         give(session, exchange, &answer).await.map_err(|_| settle::gone())?;
         return Ok(true);
     };
     exchange.strict = is_strict(session, exchange);
+    admission::admit(shared, exchange, &endpoint)?;
     take_request(shared, session, exchange, &endpoint).await?;
     dispatch::plan(exchange, &endpoint)?;
+    admission::reserve(shared, exchange, &endpoint)?;
     if let Err(rejection) = lease_or_leave(shared, session, exchange).await {
         let Some(answer) = estimate::answer(exchange).filter(|_| exchange.outcome != Outcome::ClientGone) else {
             return Err(rejection);
@@ -154,7 +168,7 @@ fn health(shared: &Shared, exchange: &Exchange) -> Option<Answer> {
         Target::Ready if shared.live.is_ready() => (200, "ready\n"),
         Target::Ready if draining => (503, "draining\n"),
         Target::Ready => (503, "no account can serve\n"),
-        Target::Call(_) | Target::Models | Target::Model(_) => return None,
+        Target::Call(_) | Target::Models | Target::Model(_) | Target::Usage => return None,
     };
     let content_type = Some(HeaderValue::from_static("text/plain; charset=utf-8"));
     Some(Answer { status, content_type, body: Bytes::from_static(body.as_bytes()) })
@@ -177,7 +191,9 @@ async fn models(shared: &Shared, exchange: &Exchange) -> Result<Answer, Rejectio
             format.model_entry(wanted)
         }
         Some(Target::Models) => format.model_list(&names.iter().map(String::as_str).collect::<Vec<_>>()),
-        Some(Target::Call(_) | Target::Live | Target::Ready) | None => return Err(internal("not a model path")),
+        Some(Target::Call(_) | Target::Usage | Target::Live | Target::Ready) | None => {
+            return Err(internal("not a model path"));
+        }
     };
     let content_type = Some(HeaderValue::from_static("application/json"));
     Ok(Answer { status: 200, content_type, body: body.into() })
@@ -235,6 +251,7 @@ fn head(
     if let Some(status) = exchange.upstream_status {
         header.insert_header(UPSTREAM_STATUS, status)?;
     }
+    rates::insert(&mut header, &exchange.rates, exchange.format, exchange.started)?;
     Ok(Box::new(header))
 }
 

@@ -3,6 +3,7 @@
 //! Every hook is a few lines that call the file which knows: `ingress` (the way in), `dispatch` (which account),
 //! `upstream` (the way out), `relay` (the answer), `downstream` (holding and timers), `settle` (the end).
 
+mod admission;
 mod bounds;
 mod call;
 mod catalog;
@@ -16,6 +17,8 @@ mod ingress;
 mod lane;
 mod local;
 mod mask;
+mod origin;
+mod rates;
 mod relay;
 mod reply;
 mod resolve;
@@ -26,6 +29,7 @@ mod state;
 mod tasks;
 mod token;
 mod upstream;
+mod usage;
 
 pub use exchange::Exchange;
 pub use state::Shared;

@@ -1,11 +1,11 @@
 //! The reply side of an exchange: joins what `reply` decides with the adapter, the account and the client's header.
 
 use super::{
-    dispatch,
+    admission, dispatch,
     downstream::{Deadlines, Link},
     exchange::{Answer, Attempt, Exchange, Failure},
     lane::{self, Translation},
-    local, mask,
+    local, mask, rates,
     reply::{Failed, Holding, Reply, Step, join},
     settle,
     state::Shared,
@@ -31,6 +31,8 @@ pub(super) const BROKEN: ErrorType = ErrorType::Custom("BrokenInsideEvent");
 const LOSS_HEADER: &str = "x-sub2api-loss";
 /// An upstream's answer about the request, put into the caller's format; it is in the exchange.
 pub(super) const ANSWERED: ErrorType = ErrorType::Custom("Answered");
+/// A stream used more than its caller's budget has; the refusal is in the exchange.
+pub(super) const SPENT: ErrorType = ErrorType::Custom("Spent");
 /// No attempt is left; the refusal is in the exchange.
 pub(super) const NOTHING_LEFT: ErrorType = ErrorType::Custom("NothingLeft");
 
@@ -152,6 +154,7 @@ fn visible(header: &ResponseHeader, exchange: &Exchange) -> Result<ResponseHeade
         }
     }
     shown.insert_header("x-request-id", exchange.id.as_str())?;
+    rates::insert(&mut shown, &exchange.rates, exchange.format, exchange.started)?;
     Ok(shown)
 }
 
@@ -199,6 +202,9 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         settle::said(shared, exchange, &verdict);
     }
     match step {
+        Step::Go if admission::is_overrun(shared, exchange, end) => {
+            Error::e_explain(SPENT, "the stream used more than its budget has")
+        }
         Step::Go => Ok(()),
         Step::FailOver(failed) => {
             fail_over(shared, exchange, failed);
@@ -304,9 +310,11 @@ fn broken(shared: &Shared, body: &mut Option<Bytes>, exchange: &mut Exchange, ve
 pub(super) fn farewell(exchange: &mut Exchange) -> Option<Bytes> {
     let attempt = exchange.attempt.as_mut()?;
     let reply = attempt.reply.as_ref()?;
+    let broke_off = || Rejection::new(Reason::UpstreamFailed, BROKE_OFF);
+    let rejection = exchange.cut.clone().unwrap_or_else(broke_off);
     let ended = reply.is_stream() && reply.seen().terminal;
     if let Some(translation) = &mut attempt.translation {
-        let bytes = if ended { translation.finish(reply.shape()) } else { translation.fail(BROKE_OFF) };
+        let bytes = if ended { translation.finish(reply.shape()) } else { translation.fail(&rejection.message) };
         let streamed = matches!(translation.shape, Shape::Sse | Shape::JsonArray);
         return Some(bytes).filter(|_| streamed);
     }
@@ -316,7 +324,6 @@ pub(super) fn farewell(exchange: &mut Exchange) -> Option<Bytes> {
     if !reply.is_stream() || !reply.at_boundary() || reply.length_is_told {
         return None;
     }
-    let rejection = Rejection::new(Reason::UpstreamFailed, BROKE_OFF);
     let bytes = exchange.format.behaviour().stream_error(&rejection, &exchange.id, reply.seen(), reply.shape());
     (!bytes.is_empty()).then(|| bytes.into())
 }

@@ -18,6 +18,8 @@ pub(super) enum Target {
     Models,
     /// One model's entry.
     Model(String),
+    /// The caller's own usage, limits and what is left.
+    Usage,
     /// Whether the process lives.
     Live,
     /// Whether it can serve.
@@ -29,7 +31,7 @@ impl Target {
     fn method(&self) -> Method {
         match self {
             Target::Call(_) => Method::POST,
-            Target::Models | Target::Model(_) | Target::Live | Target::Ready => Method::GET,
+            Target::Models | Target::Model(_) | Target::Usage | Target::Live | Target::Ready => Method::GET,
         }
     }
 }
@@ -85,7 +87,7 @@ pub(super) fn route(
     };
     let format = match &target {
         Target::Call(endpoint) => endpoint.format(),
-        Target::Models | Target::Model(_) | Target::Live | Target::Ready => guess,
+        Target::Models | Target::Model(_) | Target::Usage | Target::Live | Target::Ready => guess,
     };
     let wanted = target.method();
     if *method != wanted && !(wanted == Method::GET && *method == Method::HEAD) {
@@ -144,6 +146,7 @@ fn find(rest: &str, sse: bool) -> Option<(Target, Option<String>)> {
         "audio/transcriptions" => call(Endpoint::Audio("transcriptions")),
         "audio/translations" => call(Endpoint::Audio("translations")),
         "models" => Some((Target::Models, None)),
+        "usage" => Some((Target::Usage, None)),
         "livez" => Some((Target::Live, None)),
         "readyz" => Some((Target::Ready, None)),
         _ => model_path(rest, sse),
@@ -190,7 +193,7 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|decoded| !decoded.chars().any(char::is_control))
 }
 
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
     "/v1/chat/completions",
     "/v1/responses",
     "/v1/messages",
@@ -203,6 +206,7 @@ const PATHS: [&str; 14] = [
     "/v1/audio/transcriptions",
     "/v1/rerank",
     "/v1/models",
+    "/v1/usage",
     "/v1beta/models",
     "/v1beta/models/{model}:generateContent",
 ];

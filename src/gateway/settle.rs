@@ -1,12 +1,12 @@
 //! The end of attempts and of exchanges: tells the account how it went, the client what went wrong, and the log all of it.
 
 use super::{
-    dispatch,
+    admission, dispatch,
     downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
     egress, estimate,
     exchange::{Answer, Exchange, Failure, Outcome},
     local,
-    relay::{self, ANSWERED, FAILED_OVER, NOTHING_LEFT},
+    relay::{self, ANSWERED, FAILED_OVER, NOTHING_LEFT, SPENT},
     reply::Step,
     span,
     state::Shared,
@@ -158,7 +158,10 @@ pub(super) fn attempt_failed(
         error.set_retry(!shown);
         return error;
     }
-    if kind == ANSWERED {
+    if kind == SPENT {
+        exchange.outcome = Outcome::Broken;
+    }
+    if kind == ANSWERED || kind == SPENT {
         error.set_retry(false);
         return error;
     }
@@ -318,6 +321,7 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
         let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);
         exchange.outcome = if ended { Outcome::Served } else { Outcome::ClientGone };
     }
+    admission::settle(shared, exchange);
     log(shared, session, exchange);
     let call = exchange.endpoint().map_or("-", |endpoint| endpoint.name());
     span::end(shared, exchange, call, shared.live.clock.now());
@@ -327,6 +331,7 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
         shared.live.metrics.losses(formats, losses);
     }
     exchange.attempt = None;
+    exchange.admission = None;
 }
 
 fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
@@ -339,7 +344,7 @@ fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
         request: &exchange.id,
         user: exchange.caller.as_ref().map_or("-", |caller| caller.user.name.as_str()),
         key: exchange.caller.as_ref().map_or("-", |caller| &caller.key_id),
-        client: session.client_addr().map(ToString::to_string).unwrap_or_default(),
+        client: exchange.client.map(|address| address.to_string()).unwrap_or_default(),
         call: exchange.endpoint().map_or("-", |endpoint| endpoint.name()),
         format: exchange.format.name(),
         upstream_format: attempt.map_or("-", |attempt| attempt.endpoint.format().name()),

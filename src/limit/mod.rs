@@ -4,6 +4,11 @@
 
 pub mod budget;
 pub mod calendar;
+pub mod flood;
 pub mod inflight;
+pub mod limiter;
+pub mod owner;
+pub mod permit;
+pub mod refusal;
 pub mod terms;
 pub mod window;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use sub2api::{
-    config::Config,
+    config::{Config, Quota, Window},
     live::Live,
     server::{self, Options, Running},
 };
@@ -133,7 +133,14 @@ impl Gateway {
                 (format!("leases of {}", account.settings.name), account.live.in_flight.count() as usize)
             });
         let waiting = ("places in the line".to_owned(), snapshot.pool.waiting());
-        let all = counts.into_iter().chain(leases).chain([waiting]);
+        let total = Quota { window: Window::Total, tokens: None, requests: None, cost_nanos: None };
+        let owners = live.limiter.owners();
+        let places = owners.iter().map(|owner| ("places of a caller".to_owned(), owner.in_flight.count() as usize));
+        let set_aside = owners.iter().map(|owner| {
+            let reserved = owner.budgets.standing(&[total], live.clock.now())[0].reserved;
+            ("tokens and requests set aside".to_owned(), (reserved.tokens + reserved.requests) as usize)
+        });
+        let all = counts.into_iter().chain(leases).chain([waiting]).chain(places).chain(set_aside);
         all.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name} were kept")).collect()
     }
 }

@@ -12,6 +12,7 @@
 
 mod abuse;
 mod admin;
+mod allowances;
 mod anthropic;
 mod bodies;
 mod client;

@@ -5,7 +5,8 @@ use crate::config::{
     reader::{Item, Section},
     secret::Secret,
 };
-use std::{collections::HashMap, fs::File, io::Read, path::Path};
+use ipnet::IpNet;
+use std::{collections::HashMap, fs::File, io::Read, net::IpAddr, path::Path};
 
 /// The largest file that a secret is read from.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
@@ -79,6 +80,31 @@ pub(super) fn quota(item: &Item<'_>) -> Option<Quota> {
         requests: requests.flatten(),
         cost_nanos: cost_nanos.flatten(),
     })
+}
+
+/// Networks: `10.0.0.0/8`, `2001:db8::/32`, or one address.
+pub(super) fn networks(item: &Item<'_>) -> Option<Vec<IpNet>> {
+    let items = item.items()?;
+    if items.is_empty() {
+        return item.refuse("names no address; leave it out where every address is meant");
+    }
+    Some(items.iter().filter_map(network).collect())
+}
+
+fn network(item: &Item<'_>) -> Option<IpNet> {
+    let text = item.text()?;
+    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let Some(network) = parsed else {
+        return item.refuse(format!(
+            "must be an address or a network such as 10.0.0.0/8 or 2001:db8::/32, not {}",
+            item.shown()
+        ));
+    };
+    let trimmed = network.trunc();
+    if trimmed != network {
+        return item.refuse(format!("has bits behind the network's end; {trimmed} is meant, or another length"));
+    }
+    Some(network)
 }
 
 /// A secret: a text, `{file: path}` or `{credential: name}` (systemd).

@@ -47,6 +47,8 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
         cooldown: section.optional("cooldown", tuning::cooldown).unwrap_or_default(),
         streams: section.optional("streams", tuning::streams).unwrap_or_default(),
         bounds: section.optional("bounds", tuning::bounds).unwrap_or_default(),
+        budgets: section.optional("budgets", tuning::budgets).unwrap_or_default(),
+        client_address: section.optional("client_address", tuning::client_address).unwrap_or_default(),
         queue: section.optional("queue", tuning::queue).unwrap_or_default(),
         headers: section.optional("headers", tuning::headers).unwrap_or_default(),
         server: tuning::server(section.find("server"), &data_dir)?,

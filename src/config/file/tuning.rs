@@ -1,11 +1,13 @@
 //! The sections that only refine defaults.
 
+use super::common::networks;
 use crate::config::{
-    Bounds, Cooldown, Failover, HeaderRules, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts,
-    Translation,
+    Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, HeaderRules, LogSettings, MetricBounds,
+    Queue, ServerSettings, Streams, Timeouts, Translation,
     headers::{DEFAULT_REQUEST, DEFAULT_RESPONSE},
     reader::Item,
 };
+use crate::limit::calendar::Zone;
 use log::LevelFilter;
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
@@ -88,6 +90,9 @@ pub(super) fn bounds(item: &Item<'_>) -> Option<Bounds> {
     section.set("connections", &mut bounds.connections, |item| item.count(1..=MANY));
     section.set("requests", &mut bounds.requests, |item| item.count(1..=MANY));
     section.set("streams_per_connection", &mut bounds.streams_per_connection, |item| item.count(1..=10_000));
+    section.set("unauthenticated", &mut bounds.unauthenticated, |item| item.count(0..=MANY));
+    section.set("flood_addresses", &mut bounds.flood_addresses, |item| item.count(64..=1_000_000));
+    section.set("rate_owners", &mut bounds.rate_owners, |item| item.count(1..=1_000_000));
     section.set("client_read", &mut bounds.client_read, |item| item.duration(WAIT));
     section.set("client_write", &mut bounds.client_write, |item| item.duration(WAIT));
     section.set("client_idle", &mut bounds.client_idle, |item| item.duration(WAIT));
@@ -96,6 +101,32 @@ pub(super) fn bounds(item: &Item<'_>) -> Option<Bounds> {
         item.fault("`bodies_in_flight_bytes` is less than `body_bytes`, so that the largest body could never be taken");
     }
     Some(bounds)
+}
+
+/// `budgets`, at the top.
+pub(super) fn budgets(item: &Item<'_>) -> Option<BudgetSettings> {
+    let mut section = item.section()?;
+    let mut budgets = BudgetSettings::default();
+    section.set("time_zone", &mut budgets.zone, |item| {
+        let zone = Zone::find(item.text()?);
+        zone.or_else(|| item.refuse(format!("must be a time zone such as Europe/Berlin or UTC, not {}", item.shown())))
+    });
+    section.set("reserve_output", &mut budgets.reserve_output, |item| item.count(1..=MANY));
+    section.set("end_streams", &mut budgets.end_streams, Item::boolean);
+    section.done();
+    Some(budgets)
+}
+
+/// `client_address`.
+pub(super) fn client_address(item: &Item<'_>) -> Option<ClientAddress> {
+    const HEADERS: [(&str, ForwardedHeader); 2] =
+        [("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)];
+    let mut section = item.section()?;
+    let mut settings = ClientAddress::default();
+    section.set("trusted_proxies", &mut settings.trusted_proxies, networks);
+    section.set("header", &mut settings.header, |item| item.choice(&HEADERS));
+    section.done();
+    Some(settings)
 }
 
 /// `translation`, globally or of a user.

@@ -1,10 +1,13 @@
 //! One entry of `users`, with its keys.
 
 use super::{
-    common::{limits, model_or_prefix, name, quota},
+    common::{limits, model_or_prefix, name, networks, quota},
     tuning::translation,
 };
-use crate::config::{KeySettings, UserSettings, reader::Item};
+use crate::config::{
+    KeySettings, UserSettings,
+    reader::{Item, Section},
+};
 use std::collections::HashMap;
 
 /// A user as it was read.
@@ -25,14 +28,14 @@ pub(super) fn user<'r>(item: &Item<'r>, seen: &mut SeenKeys) -> Option<ReadUser<
     let mut section = item.section()?;
     let name = section.required("name", |item| Some((item.clone(), name(item)?)));
     let has_keys = section.find("keys").is_some_and(|keys| !keys.items().is_some_and(|items| items.is_empty()));
-    let keys = section.list("keys", |item| key(item, seen));
+    let (keys, key_models) = keys(&mut section, seen);
     let models = section.find("models").map(|item| model_list(&item)).unwrap_or_default();
     let limits = section.optional("limits", limits).unwrap_or_default();
     let budgets = section.list("budgets", quota);
     let translation = section.optional("translation", translation).unwrap_or_default();
     let disabled = section.optional("disabled", Item::boolean).unwrap_or(false);
     let expires_unix_millis = section.optional("expires", Item::expiry);
-    section.not_yet("addresses");
+    let addresses = section.optional("addresses", networks).unwrap_or_default();
     let item = section.done();
     if !has_keys {
         item.warn("has no key, so nobody can come in as this user; `sub2api key new` makes one");
@@ -42,11 +45,13 @@ pub(super) fn user<'r>(item: &Item<'r>, seen: &mut SeenKeys) -> Option<ReadUser<
         keys,
         models: models.iter().map(|(_, pattern)| (*pattern).to_owned()).collect(),
         limits,
+        addresses,
         budgets,
         translation,
         disabled,
         expires_unix_millis,
     });
+    let models = [models, key_models].concat();
     Some(ReadUser { name, models, settings })
 }
 
@@ -59,18 +64,32 @@ fn model_list<'r>(item: &Item<'r>) -> Vec<(Item<'r>, &'r str)> {
     items.unwrap_or_default().into_iter().filter_map(pattern).collect()
 }
 
-/// A key: its hash, or a mapping with the hash and more.
-fn key(item: &Item<'_>, seen: &mut SeenKeys) -> Option<KeySettings> {
+/// The keys, and all models that they name.
+fn keys<'r>(section: &mut Section<'r>, seen: &mut SeenKeys) -> (Vec<KeySettings>, Vec<(Item<'r>, &'r str)>) {
+    let (keys, models): (Vec<_>, Vec<_>) = section.list("keys", |item| key(item, seen)).into_iter().unzip();
+    (keys, models.concat())
+}
+
+/// A key with the models that it names: its hash, or a mapping with the hash and more.
+fn key<'r>(item: &Item<'r>, seen: &mut SeenKeys) -> Option<(KeySettings, Vec<(Item<'r>, &'r str)>)> {
     if !item.is_map() {
         let sha256 = hash(item, seen)?;
-        return Some(KeySettings { sha256, disabled: false, expires_unix_millis: None });
+        return Some((KeySettings { sha256, ..KeySettings::default() }, Vec::new()));
     }
     let mut section = item.section()?;
     let sha256 = section.required("sha256", |item| hash(item, seen));
-    let disabled = section.optional("disabled", Item::boolean).unwrap_or(false);
-    let expires_unix_millis = section.optional("expires", Item::expiry);
+    let models = section.find("models").map(|item| model_list(&item)).unwrap_or_default();
+    let settings = KeySettings {
+        sha256: sha256.unwrap_or_default(),
+        models: models.iter().map(|(_, pattern)| (*pattern).to_owned()).collect(),
+        limits: section.optional("limits", limits).unwrap_or_default(),
+        addresses: section.optional("addresses", networks).unwrap_or_default(),
+        budgets: section.list("budgets", quota),
+        disabled: section.optional("disabled", Item::boolean).unwrap_or(false),
+        expires_unix_millis: section.optional("expires", Item::expiry),
+    };
     section.done();
-    Some(KeySettings { sha256: sha256?, disabled, expires_unix_millis })
+    sha256.map(|_| (settings, models))
 }
 
 /// The hash of a key, used once in the file. The text is never shown: it may be the key itself.

@@ -209,8 +209,20 @@ fn what_is_wrong_with_users_is_said() {
         ),
         (format!("[{{name: u, keys: [\"{one}\"], models: []}}]"), "users[0].models: allows no model"),
         (
-            format!("[{{name: u, keys: [\"{one}\"], addresses: [10.0.0.0/8]}}]"),
-            "users[0].addresses: not supported by this version",
+            format!("[{{name: u, keys: [\"{one}\"], addresses: [10.0.0.0/8, everywhere]}}]"),
+            "users[0].addresses[1]: must be an address or a network such as 10.0.0.0/8",
+        ),
+        (
+            format!("[{{name: u, keys: [\"{one}\"], addresses: [10.1.2.3/8]}}]"),
+            "users[0].addresses[0]: has bits behind the network's end; 10.0.0.0/8 is meant",
+        ),
+        (
+            format!("[{{name: u, keys: [{{sha256: \"{one}\", addresses: []}}]}}]"),
+            "users[0].keys[0].addresses: names no address",
+        ),
+        (
+            format!("[{{name: u, keys: [{{sha256: \"{one}\", budgets: [{{window: day}}]}}]}}]"),
+            "users[0].keys[0].budgets[0]: names no amount",
         ),
         (
             format!("[{{name: u, keys: [\"{one}\"], budgets: [{{window: dayly, cost_usd: $5}}]}}]"),
@@ -292,8 +304,10 @@ fn what_is_allowed_but_hardly_meant_is_a_warning() {
             "users[0].models[0]: no account serves \"lama-3\", did you mean \"llama-3\"?",
         ),
         (
-            with("users: [{name: u, budgets: [{window: day, tokens: 1}]}]"),
-            "not enforced by this version: users[0].budgets",
+            account(
+                "{name: a, provider: groq, credentials: {api_key: k}, models: [m], quotas: [{window: day, tokens: 1}]}",
+            ),
+            "not enforced by this version: accounts[0].quotas",
         ),
     ] {
         let found = warnings(&text);
