@@ -18,7 +18,10 @@ mod tests;
 mod tree;
 mod tuning;
 
-use crate::provider::{self, PROVIDERS};
+use crate::{
+    ledger::{LedgerSettings, PriceTable},
+    provider::{self, PROVIDERS},
+};
 use fault::FaultList;
 pub use fault::{Fault, Faults};
 pub use headers::HeaderRules;
@@ -76,6 +79,10 @@ pub struct Config {
     pub headers: HeaderRules,
     /// What to do about fields that a translation cannot carry.
     pub translation: Translation,
+    /// What models cost.
+    pub prices: Arc<PriceTable>,
+    /// The ledger.
+    pub ledger: LedgerSettings,
     /// Process-wide settings.
     pub server: ServerSettings,
     /// The log.
@@ -139,6 +146,7 @@ impl Config {
             ("tls", self.tls != in_force.tls),
             ("admin.listen", admin(self) != admin(in_force)),
             ("data_dir", self.data_dir != in_force.data_dir),
+            ("ledger", self.ledger != in_force.ledger),
             ("server", self.server != in_force.server),
             ("log", self.log != in_force.log),
             ("metrics", self.metrics != in_force.metrics),

@@ -19,6 +19,8 @@ pub struct Usage {
     pub reasoning: Option<u64>,
     /// Server-side tool calls (web searches) that the provider counted.
     pub server_tools: Option<u64>,
+    /// Images in the reply.
+    pub images: Option<u64>,
 }
 
 impl Usage {
@@ -29,7 +31,10 @@ impl Usage {
 
     /// All input tokens: fresh, read from and written to the cache.
     pub fn total_input(&self) -> u64 {
-        [self.input, self.cache_read, self.cache_write, self.cache_write_1h].into_iter().flatten().sum()
+        [self.input, self.cache_read, self.cache_write, self.cache_write_1h]
+            .into_iter()
+            .flatten()
+            .fold(0, u64::saturating_add)
     }
 
     /// Takes over every field that `later` names.
@@ -42,5 +47,6 @@ impl Usage {
         pick(later.output, &mut self.output);
         pick(later.reasoning, &mut self.reasoning);
         pick(later.server_tools, &mut self.server_tools);
+        pick(later.images, &mut self.images);
     }
 }
