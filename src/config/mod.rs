@@ -122,6 +122,11 @@ impl Config {
         environment::config(&Surroundings { environment, providers: PROVIDERS, find: provider::find })
     }
 
+    /// Where state is kept where no file says so.
+    pub fn default_data_dir(environment: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+        file::default_data_dir(environment)
+    }
+
     /// The paths of settings that are read but that nothing acts upon yet.
     pub fn unenforced(&self) -> Vec<String> {
         let mut paths = Vec::new();
