@@ -210,9 +210,8 @@ fn moment(text: &str) -> Result<u64, lexopt::Error> {
     if let Ok(at) = OffsetDateTime::parse(&full, &Rfc3339) {
         return u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| "a time before 1970".into());
     }
-    let unit = |text: &str, suffix: char, seconds: u64| {
-        Some(text.strip_suffix(suffix)?.parse::<u64>().ok()?.checked_mul(seconds)?)
-    };
+    let unit =
+        |text: &str, suffix: char, seconds: u64| text.strip_suffix(suffix)?.parse::<u64>().ok()?.checked_mul(seconds);
     let units = [('d', 86_400), ('h', 3_600), ('m', 60)];
     let span = units.iter().find_map(|(suffix, seconds)| unit(text, *suffix, *seconds)).map(Duration::from_secs);
     let span = span.ok_or_else(|| format!("`{text}` is no date, no time and no span such as 7d or 12h"))?;

@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_header_has_as_many_columns_as_a_row() {
         let line = Line { groups: vec!["u".into()], sums: Sums::default() };
-        let table = text(|out| sums_csv(out, &[Group::User], &[line.clone()]));
+        let table = text(|out| sums_csv(out, &[Group::User], std::slice::from_ref(&line)));
         let widths: Vec<usize> = table.lines().map(|line| line.split(',').count()).collect();
         assert_eq!(widths, [17, 17]);
         assert_eq!(sums_json(&[Group::User], &line)["cost_usd"], "0.00");

@@ -324,7 +324,7 @@ pub fn compare(export: &Export, reader: &Reader, account: Option<&str>) -> Resul
         };
         let ours = match model {
             Some(model) => sums.get(model).copied().unwrap_or_default(),
-            None => sums.values().fold(Sums::default(), |all, one| add(all, one)),
+            None => sums.values().fold(Sums::default(), add),
         };
         for (figure, provider) in figures {
             outcome.compared += 1;
