@@ -5,14 +5,15 @@
 //! Never waits; the adapter and `settle` wait for the commit.
 
 use super::{
-    exchange::{Attempt, Exchange, Request},
+    exchange::{self, Attempt, Exchange, Request},
     reply::Reply,
     state::Shared,
 };
 use crate::{
     ledger::{Ack, Counts, Entry, Ledger, Outcome, entry::clip},
-    wire::{Endpoint, envelope},
+    wire::Endpoint,
 };
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// The row of an attempt under way.
@@ -59,6 +60,18 @@ pub(super) fn open(shared: &Shared, exchange: &mut Exchange) {
         ..Entry::default()
     };
     exchange.row = Some(OpenRow { ledger: ledger.clone(), entry: Some(entry) });
+}
+
+/// How the attempt under way has ended, by what is known of its exchange.
+pub(super) fn ended(exchange: &Exchange) -> Outcome {
+    let reply = exchange.attempt.as_ref().and_then(|attempt| attempt.reply.as_ref());
+    match exchange.outcome {
+        exchange::Outcome::Served if reply.is_some_and(Reply::is_error) => Outcome::Failed,
+        exchange::Outcome::Served => Outcome::Served,
+        exchange::Outcome::Refused => Outcome::Failed,
+        exchange::Outcome::ClientGone => Outcome::ClientGone,
+        exchange::Outcome::Broken => Outcome::Broken,
+    }
 }
 
 /// Closes the row of the attempt under way, once, and keeps the word of its commit for whoever waits for it.
@@ -108,20 +121,23 @@ fn counts(entry: &Entry, request: Option<&Request>, attempt: &Attempt, reply: &R
     }
     let seen = reply.seen();
     let mut counts = Counts::reported(&seen.usage);
-    let is_answer = !reply.is_error() && (seen.content || matches!(entry.outcome, Outcome::Served | Outcome::ClientGone));
+    let is_answer =
+        !reply.is_error() && (seen.content || matches!(entry.outcome, Outcome::Served | Outcome::ClientGone));
+    let writes = endpoint.generates() || *endpoint == Endpoint::Completions;
+    let is_whole = seen.finish.is_some() || (seen.terminal && seen.error.is_none());
+    let is_told = seen.usage.output.is_some() && is_whole;
+    // A stream can begin with a first count of its output, which says nothing of the rest.
+    if writes && !is_told && (is_answer || seen.usage.output.is_some()) {
+        counts.estimate_output(reply.output_tokens());
+    }
     if !is_answer {
         return counts;
     }
     if let Some(request) = request {
-        counts.estimate_input(input_tokens(endpoint, request));
-    }
-    let writes = endpoint.generates() || *endpoint == Endpoint::Completions;
-    let is_told = seen.usage.output.is_some() && (seen.finish.is_some() || seen.terminal);
-    if writes && !is_told {
-        counts.estimate_output(reply.output_tokens());
+        counts.estimate_input(input_tokens(request));
     }
     if let (Endpoint::Images(_), Some(request)) = (endpoint, request) {
-        counts.estimate_images(envelope::images_asked(&request.body));
+        counts.estimate_images(images_asked(&request.body));
     }
     counts
 }
@@ -140,8 +156,16 @@ fn cost(entry: &Entry, exchange: &Exchange, attempt: &Attempt) -> Option<u64> {
     Some(price.cost_nanos(&entry.counts.usage()))
 }
 
+/// How many images a request asks for: one, unless it says otherwise. A form's number is not read.
+fn images_asked(body: &[u8]) -> u64 {
+    #[derive(Deserialize)]
+    struct Asked {
+        n: Option<u64>,
+    }
+    serde_json::from_slice::<Asked>(body).ok().and_then(|asked| asked.n).unwrap_or(1)
+}
+
 /// An estimate of a request's input.
-fn input_tokens(endpoint: &Endpoint, request: &Request) -> u64 {
-    let _ = endpoint;
+fn input_tokens(request: &Request) -> u64 {
     (request.body.len() / 4) as u64
 }

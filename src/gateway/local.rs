@@ -29,6 +29,11 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     exchange.permit = Some(permit);
     adopt_id(session, exchange);
     span::begin(shared, exchange, session.get_header("traceparent").and_then(|value| value.to_str().ok()));
+    exchange.client = session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map(|inet| inet.ip().to_string())
+        .unwrap_or_default();
     let config = exchange.snapshot.clone();
     let bounds = &config.config.bounds;
     session.as_downstream_mut().set_read_timeout(Some(bounds.client_read));
@@ -56,6 +61,10 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     }
     if requests > bounds.requests {
         let message = "the gateway serves as many requests as it may: try again";
+        return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
+    }
+    if shared.live.ledger.as_ref().is_some_and(|ledger| ledger.is_full()) {
+        let message = "the gateway cannot write down what requests use, and takes none until it can: try again";
         return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
     }
     exchange.caller = ingress::authenticate(shared, exchange, session)?;

@@ -3,6 +3,7 @@
 //! Every hook is a few lines that call the file which knows: `ingress` (the way in), `dispatch` (which account),
 //! `upstream` (the way out), `relay` (the answer), `downstream` (holding and timers), `settle` (the end).
 
+mod book;
 mod bounds;
 mod catalog;
 mod dispatch;
@@ -159,7 +160,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        settle::fail(session, error, exchange).await
+        settle::fail(&self.shared, session, error, exchange).await
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {

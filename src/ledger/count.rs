@@ -93,6 +93,13 @@ impl Counts {
         self.output = Count::Estimated(tokens.max(self.output.value().unwrap_or(0)).min(MOST));
     }
 
+    /// Puts an estimate of the images in the place of an unknown count.
+    pub fn estimate_images(&mut self, images: u64) {
+        if self.images == Count::Unknown {
+            self.images = Count::Estimated(images.min(MOST));
+        }
+    }
+
     /// The counts in the order of the ledger's columns.
     pub fn all(&self) -> [Count; KINDS] {
         [

@@ -48,7 +48,7 @@ pub struct Entry {
     pub counts: Counts,
     /// What that cost, in nano-dollars; `None` where the model has no price.
     pub cost_nanos: Option<u64>,
-    /// From the attempt's request to the first content, in microseconds.
+    /// From the request's beginning to the first content, in microseconds.
     pub first_micros: Option<u64>,
     /// The whole request until this attempt's end, in microseconds.
     pub total_micros: u64,

@@ -72,6 +72,11 @@ impl Price {
         total(&tokens, &pieces)
     }
 
+    /// Whether nothing of this model costs anything.
+    pub fn is_free(&self) -> bool {
+        self.rates == Rates::default() && self.tiers.is_empty() && self.image == 0 && self.tool_call == 0
+    }
+
     /// The most that a request can cost, in nano-dollars: all its input written to the dearest cache, all the output that
     /// it allows, so many images.
     pub fn most_nanos(&self, input_tokens: u64, output_tokens: u64, images: u64) -> u64 {

@@ -27,6 +27,7 @@ mod flow;
 mod formats;
 mod gateway;
 mod headers;
+mod ledger;
 mod limits;
 mod log;
 mod panics;
