@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod error;
 pub mod gateway;
+pub mod ledger;
 pub mod limit;
 pub mod live;
 pub mod metrics;

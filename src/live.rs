@@ -6,6 +6,7 @@ use crate::{
     account::Pool,
     clock::{Clock, Moment},
     config::{Config, Faults},
+    ledger::Ledger,
     limit::{flood::Floods, limiter::Limiter},
     metrics::Metrics,
     trace,
@@ -69,6 +70,8 @@ pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Where usage is written down, if it is.
+    pub ledger: Option<Arc<Ledger>>,
     /// What goes on right now.
     pub counters: Arc<Counters>,
     /// What has happened so far.
@@ -88,7 +91,7 @@ pub struct Live {
 
 impl Live {
     /// The state of a process that has just started.
-    pub fn new(config: Config, clock: Clock) -> Arc<Live> {
+    pub fn new(config: Config, ledger: Option<Arc<Ledger>>, clock: Clock) -> Arc<Live> {
         let mut seed = [0; 8];
         // Without randomness ids would repeat after a restart and draws would be the same; both still work.
         let _ = getrandom::fill(&mut seed);
@@ -103,6 +106,7 @@ impl Live {
             snapshot: ArcSwap::from_pointee(snapshot(config, None, &limiter, now)),
             limiter,
             clock,
+            ledger,
             counters: Arc::default(),
             metrics,
             traces,

@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     config::Config,
     gateway::{Gateway, Shared},
+    ledger::{Ledger, LedgerError},
     live::Live,
 };
 use connections::Bounded;
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The certificate or its key cannot be used.
     #[error("tls: {0}")]
     Tls(String),
+    /// The ledger's file cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The directory for state cannot be made.
     #[error("cannot create {path}: {cause}")]
     DataDir {
@@ -94,7 +98,11 @@ pub struct Running {
 /// Starts a server.
 pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
     prepare(&config, &options)?;
-    let live = Live::new(config, Clock::System);
+    let ledger = match config.ledger.enabled {
+        true => Some(Arc::new(Ledger::open(&config.data_dir, config.ledger, Clock::System)?)),
+        false => None,
+    };
+    let live = Live::new(config, ledger, Clock::System);
     if let Some(file) = &options.config_file {
         live.keep_file(file.clone());
     }
@@ -218,6 +226,14 @@ impl Running {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        self.close_ledger();
+    }
+
+    /// Writes down what is left to be written.
+    fn close_ledger(&self) {
+        if let Some(ledger) = &self.live.ledger {
+            ledger.close();
+        }
     }
 
     /// Runs until the process is told to end, then until the last request has ended, the configured drain time has passed,
@@ -263,6 +279,7 @@ impl Running {
         }
         // Pingora's thread sleeps on; it ends with the process.
         self.thread = None;
+        self.close_ledger();
     }
 }
 

@@ -7,9 +7,11 @@ mod demo;
 mod key;
 mod log;
 mod mock;
+mod reconcile;
 mod serve;
 mod status;
 mod translate;
+mod usage;
 
 use lexopt::prelude::*;
 use std::{ffi::OsString, process::ExitCode};
@@ -23,6 +25,8 @@ sub2api: one endpoint in front of many AI provider accounts
   sub2api mock [--listen ADDRESS]       run the mock providers alone
   sub2api key new                       make a key for a user
   sub2api status [--watch]              the accounts of a running gateway
+  sub2api usage [--by GROUPS]           what was used and what it cost, as a table, CSV or JSON
+  sub2api reconcile EXPORT...           the ledger beside a provider's own usage report
   sub2api translate --from F --to G     show a request or a reply in another wire format, and what is lost
   sub2api --version | --help
 
@@ -53,6 +57,8 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode, lexopt::Error> {
             "key" => key::command(parser),
             "status" => status::command(parser),
             "translate" => translate::command(parser),
+            "usage" => usage::command(parser),
+            "reconcile" => reconcile::command(parser),
             other => Err(format!("there is no command `{other}`").into()),
         },
         Some(Short('V') | Long("version")) => {

@@ -82,6 +82,8 @@ pub(super) fn config(surroundings: &Surroundings<'_>) -> Result<Loaded, Faults> 
         headers: Default::default(),
         server,
         translation: Default::default(),
+        prices: super::file::built_in_prices(),
+        ledger: Default::default(),
         log: Default::default(),
         metrics: Default::default(),
         traces: None,

@@ -21,7 +21,10 @@ mod tests;
 mod tree;
 mod tuning;
 
-use crate::provider::{self, PROVIDERS};
+use crate::{
+    ledger::{LedgerSettings, PriceTable},
+    provider::{self, PROVIDERS},
+};
 use fault::FaultList;
 pub use fault::{Fault, Faults};
 pub use grant::{ClientAuth, Encoding, Grant, GrantKind, RefreshToken};
@@ -87,6 +90,10 @@ pub struct Config {
     pub headers: HeaderRules,
     /// What to do about fields that a translation cannot carry.
     pub translation: Translation,
+    /// What models cost.
+    pub prices: Arc<PriceTable>,
+    /// The ledger.
+    pub ledger: LedgerSettings,
     /// Process-wide settings.
     pub server: ServerSettings,
     /// The log.
@@ -126,6 +133,11 @@ impl Config {
         environment::config(&Surroundings { environment, providers: PROVIDERS, find: provider::find })
     }
 
+    /// Where state is kept where no file says so.
+    pub fn default_data_dir(environment: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+        file::default_data_dir(environment)
+    }
+
     /// The paths of settings that are read but that nothing acts upon yet.
     pub fn unenforced(&self) -> Vec<String> {
         let mut paths = Vec::new();
@@ -146,6 +158,7 @@ impl Config {
             ("tls", self.tls != in_force.tls),
             ("admin.listen", admin(self) != admin(in_force)),
             ("data_dir", self.data_dir != in_force.data_dir),
+            ("ledger", self.ledger != in_force.ledger),
             ("server", self.server != in_force.server),
             ("log", self.log != in_force.log),
             ("metrics", self.metrics != in_force.metrics),

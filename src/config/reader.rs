@@ -184,6 +184,11 @@ impl<'r> Item<'r> {
         if nanos == 0 { self.refuse("must be more than 0") } else { Some(nanos) }
     }
 
+    /// US dollars, in nano-dollars; perhaps none.
+    pub(crate) fn dollars_or_none(&self) -> Option<u64> {
+        self.parsed("an amount in US dollars", scalar::dollars)
+    }
+
     /// An end in time, in milliseconds since 1970.
     pub(crate) fn expiry(&self) -> Option<u64> {
         self.parsed("a date", scalar::expiry)

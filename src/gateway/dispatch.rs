@@ -4,6 +4,7 @@
 //! client is told when nothing is left.
 
 use super::{
+    book,
     bounds::WaitPermit,
     estimate,
     exchange::{Attempt, Exchange, Plan, Request},
@@ -20,6 +21,7 @@ use crate::{
     },
     clock::Moment,
     error::{Reason, Rejection},
+    ledger::Unpriced,
     provider::{Call, verdict::FailureClass},
     telemetry, tokens,
     wire::{
@@ -28,7 +30,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 /// Finds the ways to serve the request; refuses a model that nobody serves.
@@ -51,8 +53,25 @@ pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), R
     if candidates.is_empty() && !(endpoint.is_counting() && estimate::is_served(exchange, model)) {
         return Err(unknown_model(exchange, model, endpoint));
     }
+    if exchange.snapshot.config.prices.unpriced == Unpriced::Refuse && !endpoint.is_counting() {
+        candidates = priced(exchange, &candidates)?;
+    }
     exchange.plan = Some(Plan { candidates, tried: Vec::new() });
     Ok(())
+}
+
+/// The candidates whose model has a price; refuses where none has.
+fn priced(exchange: &Exchange, candidates: &[Candidate]) -> Result<Arc<[Candidate]>, Rejection> {
+    let prices = &exchange.snapshot.config.prices;
+    let has_price = |candidate: &&Candidate| {
+        prices.find(candidate.account.settings.provider.name(), &candidate.upstream_model).is_some()
+    };
+    let priced: Arc<[Candidate]> = candidates.iter().filter(has_price).cloned().collect();
+    if priced.is_empty() {
+        let message = "the model has no price, and this gateway serves only models that have one";
+        return Err(Rejection::new(Reason::ModelNotAllowed, message).at("model"));
+    }
+    Ok(priced)
 }
 
 fn unknown_model(exchange: &Exchange, model: &str, endpoint: &Endpoint) -> Rejection {
@@ -88,6 +107,7 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
                 exchange.attempts += 1;
                 exchange.last_account = Some(attempt.lease.candidate.account.clone());
                 exchange.attempt = Some(attempt);
+                book::open(shared, exchange);
                 return Ok(());
             }
             // This account's format has no words for the request; another account may speak one that has.

@@ -7,6 +7,8 @@
 //!
 //! The `Session` trait is not part of Pingora's stable interface: Pingora is pinned, and this file holds all that would change.
 
+use super::book;
+use crate::ledger::Ack;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -67,13 +69,18 @@ struct Word {
     ping: Option<&'static [u8]>,
     boundary: bool,
     amendment: Option<(&'static str, String)>,
+    /// Comes when the row of the answer is in the ledger; its last bytes are among those that are written next.
+    ack: Option<Ack>,
+    /// Whether the client could take the answer for whole before its end is known here.
+    keeps_tail: bool,
     deadlines: Deadlines,
 }
 
 impl Word {
     fn new(attempt: u32, deadlines: Deadlines) -> Word {
         let (commit, answering, ping, boundary, amendment) = (false, false, None, true, None);
-        Word { attempt, commit, answering, ping, boundary, amendment, deadlines }
+        let (ack, keeps_tail) = (None, false);
+        Word { attempt, commit, answering, ping, boundary, amendment, ack, keeps_tail, deadlines }
     }
 }
 
@@ -113,6 +120,16 @@ impl Link {
         lock(&self.word).amendment = Some((name, value));
     }
 
+    /// What is written next holds the answer's last bytes: they wait until its row is in the ledger.
+    pub(super) fn hold_until(&self, ack: Ack) {
+        lock(&self.word).ack = Some(ack);
+    }
+
+    /// The client knows the answer's length: its last bytes are held back until the upstream has said that it ended.
+    pub(super) fn keep_tail(&self) {
+        lock(&self.word).keeps_tail = true;
+    }
+
     /// The answer has begun to arrive: from now on silence is measured, not the wait for it.
     pub(super) fn answering(&self) {
         lock(&self.word).answering = true;
@@ -140,6 +157,7 @@ pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) 
         total: deadlines.total,
         held: Vec::new(),
         held_bytes: 0,
+        tail: None,
         committed: false,
         ended: false,
         last: Instant::now(),
@@ -179,6 +197,8 @@ struct Adapter {
     total: Instant,
     held: Vec<HttpTask>,
     held_bytes: usize,
+    /// The last piece that came, while it may be the answer's last.
+    tail: Option<HttpTask>,
     committed: bool,
     ended: bool,
     /// When the upstream last sent something.
@@ -225,6 +245,7 @@ impl Adapter {
             self.total = total;
             self.held.clear();
             self.held_bytes = 0;
+            self.tail = None;
             self.ended = false;
             self.last = Instant::now();
         }
@@ -278,6 +299,28 @@ impl Adapter {
             header.insert_header(name, value)?;
         }
         Ok(Some(all))
+    }
+
+    /// Exchanges the last piece for the one held back before, unless the answer has ended: what follows a told length would
+    /// come too late to be held.
+    fn keep_tail(&mut self, mut tasks: Vec<HttpTask>) -> Vec<HttpTask> {
+        let keeps = lock(&self.link.word).keeps_tail;
+        if let Some(tail) = self.tail.take() {
+            let at = tasks.iter().position(|task| !matches!(task, HttpTask::Header(..))).unwrap_or(tasks.len());
+            tasks.insert(at, tail);
+        }
+        if keeps && !tasks.iter().any(HttpTask::is_end) {
+            self.tail = tasks.pop_if(|task| matches!(task, HttpTask::Body(Some(_), false)));
+        }
+        tasks
+    }
+
+    /// Waits for the commit of the answer's row, where its last bytes are to be written.
+    async fn await_commit(&mut self) {
+        let ack = lock(&self.link.word).ack.take();
+        if let Some(ack) = ack {
+            book::wait(ack).await;
+        }
     }
 
     /// Writes to the client, within the total time.
@@ -352,7 +395,13 @@ impl CustomSession for Adapter {
                 }
             }
         };
+        let tasks = self.keep_tail(tasks);
+        if tasks.is_empty() {
+            self.last = Instant::now();
+            return Ok(false);
+        }
         self.ended |= tasks.iter().any(HttpTask::is_end);
+        self.await_commit().await;
         let done = self.write(tasks).await;
         self.last = Instant::now();
         done
@@ -449,6 +498,7 @@ impl CustomSession for Adapter {
         self.inner_mut().shutdown().await;
     }
     async fn finish(&mut self) -> Result<()> {
+        self.await_commit().await;
         if self.committed { self.inner_mut().finish_body().await } else { Ok(()) }
     }
     fn body_bytes_sent(&self) -> usize {

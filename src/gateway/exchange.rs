@@ -5,6 +5,7 @@
 
 use super::{
     admission::Estimate,
+    book::OpenRow,
     bounds::{BodyPermit, RequestPermit},
     downstream::Link,
     lane::{self, Translation},
@@ -22,6 +23,7 @@ use crate::{
     clock::Moment,
     config::secret::Secret,
     error::Rejection,
+    ledger::Ack,
     limit::{limiter::Rates, permit::Permit},
     live::Snapshot,
     metrics::Overhead,
@@ -36,6 +38,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 pub struct Exchange {
     /// The id that both sides see.
     pub(super) id: String,
+    /// The gateway's own number for it: unlike the id, no client can send it twice.
+    pub(super) number: u64,
     /// When it began.
     pub(super) started: Moment,
     /// The configuration and accounts that it keeps, whatever is reloaded meanwhile.
@@ -62,6 +66,10 @@ pub struct Exchange {
     pub(super) plan: Option<Plan>,
     /// The attempt under way.
     pub(super) attempt: Option<Attempt>,
+    /// The row of the attempt under way, until it is handed to the ledger.
+    pub(super) row: Option<OpenRow>,
+    /// Comes when the last row that was handed over is in the ledger.
+    pub(super) ack: Option<Ack>,
     /// Attempts begun.
     pub(super) attempts: u32,
     /// The line to the adapter, while it is installed.
@@ -245,6 +253,7 @@ impl Exchange {
     pub(super) fn new(shared: &Shared) -> Exchange {
         Exchange {
             id: format!("req_{:016x}{:08x}", shared.live.draw(), shared.live.draw() >> 32),
+            number: shared.live.draw(),
             started: shared.live.clock.now(),
             snapshot: shared.live.snapshot(),
             format: WireFormat::OpenaiChat,
@@ -258,6 +267,8 @@ impl Exchange {
             request: None,
             plan: None,
             attempt: None,
+            row: None,
+            ack: None,
             attempts: 0,
             link: None,
             failures: Vec::new(),

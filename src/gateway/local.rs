@@ -64,6 +64,10 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
         let message = "the gateway serves as many requests as it may: try again";
         return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
     }
+    if shared.live.ledger.as_ref().is_some_and(|ledger| ledger.is_full()) {
+        let message = "the gateway cannot write down what requests use, and takes none until it can: try again";
+        return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
+    }
     match ingress::authenticate(shared, exchange, session) {
         Ok(caller) => exchange.caller = caller,
         Err(rejection) => return Err(admission::stranger(shared, session, exchange, rejection)),

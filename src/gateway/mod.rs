@@ -4,6 +4,7 @@
 //! `upstream` (the way out), `relay` (the answer), `downstream` (holding and timers), `settle` (the end).
 
 mod admission;
+mod book;
 mod bounds;
 mod call;
 mod catalog;
@@ -173,7 +174,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        settle::fail(session, error, exchange).await
+        settle::fail(&self.shared, session, error, exchange).await
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {

@@ -1,7 +1,7 @@
 //! The reply side of an exchange: joins what `reply` decides with the adapter, the account and the client's header.
 
 use super::{
-    admission, dispatch,
+    admission, book, dispatch,
     downstream::{Deadlines, Link},
     exchange::{Answer, Attempt, Exchange, Failure},
     lane::{self, Translation},
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     config::HeaderRules,
     error::{Reason, Rejection},
+    ledger::Outcome,
     provider::verdict::Verdict,
     wire::{WireFormat, tap::Shape},
 };
@@ -123,6 +124,9 @@ pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Re
         header.remove_header(&header::CONTENT_LENGTH);
         reply.length_is_told = false;
     }
+    if let (Some(link), true) = (&exchange.link, reply.length_is_told) {
+        link.keep_tail();
+    }
     if let Some(shape) = made {
         header.insert_header(header::CONTENT_TYPE, lane::content_type(shape))?;
     }
@@ -176,9 +180,11 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     if is_first && reply.is_error() {
         exchange.answer = reword(attempt, body, status, &exchange.id);
         if exchange.answer.is_some() {
+            let class = said.as_ref().map_or("", |verdict| verdict.class.name());
             if let Some(verdict) = said {
                 settle::said(shared, exchange, &verdict);
             }
+            book::close(shared, exchange, Outcome::Failed, class);
             return Error::e_explain(ANSWERED, "the provider's answer is given in the caller's format");
         }
     }
@@ -198,6 +204,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     if is_first {
         settle::answered(shared, exchange);
     }
+    let class = said.as_ref().map_or("", |verdict| verdict.class.name());
     if let Some(verdict) = said {
         settle::said(shared, exchange, &verdict);
     }
@@ -205,7 +212,14 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         Step::Go if admission::is_overrun(shared, exchange, end) => {
             Error::e_explain(SPENT, "the stream used more than its budget has")
         }
-        Step::Go => Ok(()),
+        Step::Go => {
+            if end || is_closed(exchange) {
+                // From here on the adapter holds the last bytes until the row is in the ledger.
+                book::close(shared, exchange, book::ended(exchange), class);
+                hand_over(exchange);
+            }
+            Ok(())
+        }
         Step::FailOver(failed) => {
             fail_over(shared, exchange, failed);
             let mut error = Error::explain(FAILED_OVER, "the attempt failed before its first content");
@@ -214,6 +228,19 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
             Err(error)
         }
         Step::Broken(verdict) => broken(shared, body, exchange, verdict),
+    }
+}
+
+/// Whether the answer's last bytes are among those that came.
+fn is_closed(exchange: &Exchange) -> bool {
+    let reply = exchange.attempt.as_ref().and_then(|attempt| attempt.reply.as_ref());
+    exchange.row.is_some() && reply.is_some_and(|reply| reply.committed && reply.is_closed())
+}
+
+/// Lets the adapter wait for the commit of what has been handed to the ledger, before it writes what comes with it.
+fn hand_over(exchange: &mut Exchange) {
+    if let (Some(link), Some(ack)) = (&exchange.link, exchange.ack.take()) {
+        link.hold_until(ack);
     }
 }
 
@@ -249,7 +276,8 @@ fn complete(attempt: &Attempt, body: &mut Option<Bytes>, request_id: &str) -> Op
     if let Some((status, error)) = translation.error(request_id)
         && (translation.shape == Shape::Json || !reply.seen().content)
     {
-        return Some(lane::json(status, mask::hide(error.into(), &attempt.lease.candidate.account.settings)));
+        let settings = &attempt.lease.candidate.account.settings;
+        return Some(lane::json(status, mask::hide(error.into(), settings, attempt.bearer.as_ref())));
     }
     reply.length_is_told.then(|| lane::json(reply.status, body.take().unwrap_or_default()))
 }
@@ -296,6 +324,7 @@ const BROKE_OFF: &str = "the provider's answer broke off before its end";
 /// Ends an answer that broke off with the format's own error event.
 fn broken(shared: &Shared, body: &mut Option<Bytes>, exchange: &mut Exchange, verdict: Verdict) -> Result<()> {
     settle::broke_off(shared, exchange, verdict);
+    hand_over(exchange);
     match farewell(exchange) {
         Some(last) => {
             *body = Some(join(body.take().unwrap_or_default(), last));

@@ -139,6 +139,25 @@ impl Reply {
         &self.tap.seen
     }
 
+    /// Bytes of the body so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// An estimate of the output so far.
+    pub(super) fn output_tokens(&self) -> u64 {
+        match self.is_stream() {
+            true => self.tap.seen.volume.tokens(),
+            // A whole reply's frame is some two hundred bytes.
+            false => (self.bytes.saturating_sub(200) / 4) as u64,
+        }
+    }
+
+    /// Whether its last bytes are among those that came: nothing more of it can tell what it used.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_stream() && self.tap.is_closed()
+    }
+
     /// Whether what has gone on stops between two events.
     pub(super) fn at_boundary(&self) -> bool {
         self.ended_at_boundary.unwrap_or_else(|| self.tap.at_boundary())

@@ -1,7 +1,7 @@
 //! The end of attempts and of exchanges: tells the account how it went, the client what went wrong, and the log all of it.
 
 use super::{
-    admission, dispatch,
+    admission, book, dispatch,
     downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
     egress, estimate,
     exchange::{Answer, Exchange, Failure, Outcome},
@@ -16,6 +16,7 @@ use crate::{
     account::oauth::Trouble,
     config::secret::Secret,
     error::{Reason, Rejection},
+    ledger,
     provider::verdict::{FailureClass, Verdict},
     telemetry::{self, Access},
 };
@@ -45,6 +46,7 @@ pub(super) fn answered(shared: &Shared, exchange: &mut Exchange) {
 /// Books a failed attempt with its account, and keeps why for the client.
 pub(super) fn record(shared: &Shared, exchange: &mut Exchange, failure: Failure) {
     report(shared, exchange, &failure.verdict);
+    book::close(shared, exchange, ledger::Outcome::Failed, failure.verdict.class.name());
     exchange.failures.push(failure);
 }
 
@@ -82,6 +84,7 @@ pub(super) fn said(shared: &Shared, exchange: &mut Exchange, verdict: &Verdict) 
 pub(super) fn broke_off(shared: &Shared, exchange: &mut Exchange, verdict: Verdict) {
     exchange.outcome = Outcome::Broken;
     report(shared, exchange, &verdict);
+    book::close(shared, exchange, ledger::Outcome::Broken, verdict.class.name());
 }
 
 /// A connection could not be made: the host's next address, else the next account.
@@ -213,9 +216,11 @@ fn decide_at_end(shared: &Shared, exchange: &mut Exchange) -> bool {
             let answer = Answer { status: reply.status, content_type: None, body: body.unwrap_or_default() };
             let verdict = reply.said.take();
             exchange.answer = exchange.attempt.as_ref().map(|attempt| attempt.in_client_format(answer, &exchange.id));
+            let class = verdict.as_ref().map_or("", |verdict| verdict.class.name());
             if let Some(verdict) = verdict {
                 said(shared, exchange, &verdict);
             }
+            book::close(shared, exchange, book::ended(exchange), class);
             false
         }
         Step::Broken(verdict) => {
@@ -226,7 +231,20 @@ fn decide_at_end(shared: &Shared, exchange: &mut Exchange) -> bool {
 }
 
 /// Pingora gives up: writes what the client is still owed.
-pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+pub(super) async fn fail(
+    shared: &Shared,
+    session: &mut Session,
+    error: &Error,
+    exchange: &mut Exchange,
+) -> FailToProxy {
+    if is_client_gone(error) {
+        book::close(shared, exchange, ledger::Outcome::ClientGone, "");
+    } else {
+        // Our own patience has ended, or the attempt's end was booked before.
+        book::close(shared, exchange, ledger::Outcome::Broken, "");
+    }
+    // Whatever the client is told now is the last it gets.
+    book::committed(exchange).await;
     if let Some(link) = exchange.link.clone() {
         downstream::uninstall(session, &link);
     }
@@ -321,6 +339,7 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
         let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);
         exchange.outcome = if ended { Outcome::Served } else { Outcome::ClientGone };
     }
+    book::close(shared, exchange, book::ended(exchange), "");
     admission::settle(shared, exchange);
     log(shared, session, exchange);
     let call = exchange.endpoint().map_or("-", |endpoint| endpoint.name());

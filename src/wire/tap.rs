@@ -11,7 +11,7 @@ mod whole;
 use super::{WireFormat, elements, elements::Elements, sse, sse::Boundaries};
 use bytes::{Bytes, BytesMut};
 use clip::Clip;
-pub use seen::{Alternatives, Seen, Shape, UpstreamError};
+pub use seen::{Alternatives, Seen, Shape, UpstreamError, Volume};
 use whole::Whole;
 
 /// The tap of one reply.
@@ -119,6 +119,14 @@ impl Tap {
         };
         self.passed |= !out.is_empty();
         out
+    }
+
+    /// Whether the reply has ended by its format's own mark, so that nothing that follows tells anything.
+    pub fn is_closed(&self) -> bool {
+        match &self.body {
+            Body::Opaque | Body::Whole(_) => false,
+            Body::Events(events) => self.seen.closed || (events.is_over() && self.seen.terminal),
+        }
     }
 
     /// Whether what went on so far stops between two events, so that something may be put there.
@@ -264,6 +272,9 @@ impl Events {
         if let Some(said) = said {
             reading.format.behaviour().read_event(said.name, said.data, reading.seen);
             reading.seen.events += 1;
+            if reading.seen.content && !reading.seen.terminal {
+                reading.seen.volume.add(said.data.len());
+            }
         }
     }
 

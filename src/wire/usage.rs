@@ -19,6 +19,8 @@ pub struct Usage {
     pub reasoning: Option<u64>,
     /// Server-side tool calls (web searches) that the provider counted.
     pub server_tools: Option<u64>,
+    /// Images in the reply.
+    pub images: Option<u64>,
 }
 
 impl Usage {
@@ -43,6 +45,7 @@ impl Usage {
         pick(later.output, &mut self.output);
         pick(later.reasoning, &mut self.reasoning);
         pick(later.server_tools, &mut self.server_tools);
+        pick(later.images, &mut self.images);
     }
 }
 

@@ -31,6 +31,7 @@ mod flow;
 mod formats;
 mod gateway;
 mod headers;
+mod ledger;
 mod limits;
 mod log;
 mod oauth;

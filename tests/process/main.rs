@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod crash;
 mod program;
 
 use program::{Program, Scratch, get, slow_upstream, stream};

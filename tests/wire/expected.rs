@@ -76,6 +76,7 @@ fn openai(u: &Value, usage: &mut Usage) {
             &["/completion_tokens_details/reasoning_tokens", "/output_tokens_details/reasoning_tokens"],
         ),
         server_tools: number(u, &["/num_server_side_tools_used", "/server_tool_use_details/web_search_requests"]),
+        images: None,
     });
 }
 
@@ -93,6 +94,7 @@ fn anthropic(u: &Value, usage: &mut Usage) {
         output: number(u, &["/output_tokens"]),
         reasoning: number(u, &["/output_tokens_details/thinking_tokens"]),
         server_tools: number(u, &["/server_tool_use/web_search_requests"]),
+        images: None,
     });
 }
 

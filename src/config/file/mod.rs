@@ -6,8 +6,11 @@ mod account;
 mod alias;
 mod common;
 mod credentials;
+mod ledger;
 mod links;
 pub(super) mod listen;
+mod prices;
+pub(super) use prices::built_in as built_in_prices;
 mod traces;
 mod tuning;
 mod user;
@@ -53,6 +56,8 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
         headers: section.optional("headers", tuning::headers).unwrap_or_default(),
         server: tuning::server(section.find("server"), &data_dir)?,
         translation: section.optional("translation", tuning::translation).unwrap_or_default(),
+        prices: section.optional("prices", prices::prices).unwrap_or_else(prices::built_in),
+        ledger: section.optional("ledger", ledger::ledger).unwrap_or_default(),
         log: section.optional("log", tuning::log).unwrap_or_default(),
         metrics: section.optional("metrics", tuning::metrics).unwrap_or_default(),
         traces: section.optional("traces", traces::traces),

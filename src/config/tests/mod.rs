@@ -161,6 +161,11 @@ impl Files {
             .unwrap();
         fs::write(directory.join("key.pem"), "-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n")
             .unwrap();
+        fs::write(
+            directory.join("prices.yaml"),
+            "- { models: [m], source: contract, date: 2026-11-25, input: 1, output: 2 }\n",
+        )
+        .unwrap();
         fs::write(directory.join("admin.key"), "sk-admin-0123456789abcdef\n").unwrap();
         fs::write(directory.join("anthropic-key"), "sk-ant-from-systemd\r\n").unwrap();
         fs::write(directory.join("empty"), "\n").unwrap();

@@ -38,6 +38,7 @@ fn the_reference_file_shows_the_defaults() {
     assert_eq!(config.queue, Queue::default());
     assert_eq!(config.budgets, BudgetSettings::default());
     assert_eq!(config.client_address.header, ForwardedHeader::default());
+    assert_eq!(config.ledger, crate::ledger::LedgerSettings::default());
     assert_eq!(config.log, LogSettings::default());
     assert_eq!(config.metrics, MetricBounds::default());
     let sorted = |rules: &HeaderRules| {
@@ -50,6 +51,8 @@ fn the_reference_file_shows_the_defaults() {
     let bare = read(&with("")).unwrap().config;
     assert_eq!(config.listen, bare.listen);
     assert_eq!(config.data_dir, bare.data_dir);
+    assert_eq!(config.prices.unpriced, bare.prices.unpriced);
+    assert_eq!(config.prices.len(), bare.prices.len() + 2, "one row of its own, one from the file");
     let (shown, plain) = (&config.accounts[0], &bare.accounts[0]);
     assert_eq!((shown.priority, shown.weight, shown.http2), (plain.priority, plain.weight, plain.http2));
     assert_eq!((&shown.base_url, &shown.formats, shown.timeouts), (&plain.base_url, &plain.formats, plain.timeouts));

@@ -157,6 +157,7 @@ impl UsageIn {
             output: self.output_tokens,
             reasoning: self.output_tokens_details.and_then(|d| d.thinking_tokens),
             server_tools: self.server_tool_use.and_then(|s| s.web_search_requests),
+            images: None,
         }
     }
 }

@@ -50,6 +50,7 @@ impl UsageObject {
             output: self.output_tokens.0,
             reasoning: self.output_tokens_details.0.as_ref().and_then(|d| d.thinking_tokens.0),
             server_tools: self.server_tool_use.0.as_ref().and_then(|s| s.web_search_requests.0),
+            images: None,
         });
     }
 
@@ -91,7 +92,8 @@ mod tests {
                 cache_write_1h: Some(200),
                 output: Some(50),
                 reasoning: Some(30),
-                server_tools: Some(2)
+                server_tools: Some(2),
+                images: None,
             }
         );
     }

@@ -77,6 +77,7 @@ impl UsageObject {
             output: self.all_output(),
             reasoning: self.reasoning(),
             server_tools: self.num_server_side_tools_used.0.or(tools),
+            images: None,
         }
     }
 

@@ -72,6 +72,11 @@ pub struct Seen {
     pub content: bool,
     /// Whether the format's end has come (an error event is one), so that a closing connection is a clean end.
     pub terminal: bool,
+    /// Whether the format's last event has come, after which nothing is told any more. Formats whose end is only that of
+    /// the connection never have it.
+    pub closed: bool,
+    /// How much content has passed.
+    pub volume: Volume,
     /// How many events have passed.
     pub events: u64,
     /// The choices or candidates of a stream.
@@ -83,11 +88,13 @@ impl Seen {
     pub(crate) fn fail(&mut self, error: impl FnOnce() -> UpstreamError) {
         self.error.get_or_insert_with(error);
         self.terminal = true;
+        self.closed = true;
     }
 
     /// Notes a proper end. The end of an answer is content, be the answer empty; what ends after an error is no answer.
     pub(crate) fn end(&mut self) {
         self.terminal = true;
+        self.closed = true;
         self.content |= self.error.is_none();
     }
 
@@ -97,6 +104,31 @@ impl Seen {
         if self.finish.as_deref() != Some(reason) {
             self.finish = Some(reason.to_owned());
         }
+    }
+}
+
+/// How much content has passed, as far as it can be told without reading it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    events: u64,
+    bytes: u64,
+    /// The shortest event: what each has around its content, about.
+    least: u64,
+}
+
+impl Volume {
+    /// An event of this length has passed, in an answer whose content has begun.
+    pub(crate) fn add(&mut self, length: usize) {
+        let length = length as u64;
+        self.least = if self.events == 0 { length } else { self.least.min(length) };
+        self.events += 1;
+        self.bytes = self.bytes.saturating_add(length);
+    }
+
+    /// An estimate of the tokens in it: at least one an event, one for four bytes beyond the frames.
+    pub fn tokens(&self) -> u64 {
+        let frames = self.events.saturating_mul(self.least.saturating_sub(4));
+        (self.bytes.saturating_sub(frames) / 4).max(self.events)
     }
 }
 

@@ -1,0 +1,171 @@
+//! Writes down every attempt once: what it used, whether that was told or is estimated, and what it cost.
+//!
+//! A row is opened with its attempt and closed when the attempt's end is known: before the reply's last bytes leave, where
+//! there are any. One that nobody closed (a panic in a hook) is closed on drop, so that no attempt is ever left out.
+//! Never waits; the adapter and `settle` wait for the commit.
+
+use super::{
+    exchange::{self, Attempt, Exchange, Request},
+    reply::Reply,
+    state::Shared,
+};
+use crate::{
+    ledger::{Ack, Counts, Entry, Ledger, Outcome, entry::clip},
+    wire::Endpoint,
+};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// The row of an attempt under way.
+pub(super) struct OpenRow {
+    ledger: Arc<Ledger>,
+    /// Gone when it has been handed over.
+    entry: Option<Entry>,
+}
+
+impl Drop for OpenRow {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.ledger.submit(entry);
+        }
+    }
+}
+
+/// Opens the row of the attempt that has just been chosen.
+pub(super) fn open(shared: &Shared, exchange: &mut Exchange) {
+    let Some(ledger) = &shared.live.ledger else { return };
+    let Some(attempt) = &exchange.attempt else { return };
+    let settings = &attempt.lease.candidate.account.settings;
+    let caller = exchange.caller.as_ref();
+    let request = exchange.request.as_ref();
+    let entry = Entry {
+        began: exchange.started.unix_millis(),
+        exchange: exchange.number,
+        attempt: exchange.attempts,
+        request: exchange.id.clone(),
+        user: caller.map(|caller| caller.user.name.clone()).unwrap_or_default(),
+        key: caller.map(|caller| caller.key_id.clone()).unwrap_or_default(),
+        account: settings.name.clone(),
+        provider: settings.provider.name(),
+        call: exchange.endpoint().map_or("", |endpoint| endpoint.name()),
+        model: request.map(|request| clip(&request.model)).unwrap_or_default(),
+        served: clip(&attempt.lease.candidate.upstream_model),
+        client_format: exchange.format.name(),
+        upstream_format: attempt.endpoint.format().name(),
+        stream: request.is_some_and(|request| request.stream),
+        bytes_in: request.map_or(0, |request| request.body.len() as u64),
+        client: exchange.client.map(|address| address.to_string()).unwrap_or_default(),
+        // What a row says that nobody closes.
+        failure: "lost",
+        ..Entry::default()
+    };
+    exchange.row = Some(OpenRow { ledger: ledger.clone(), entry: Some(entry) });
+}
+
+/// How the attempt under way has ended, by what is known of its exchange.
+pub(super) fn ended(exchange: &Exchange) -> Outcome {
+    let reply = exchange.attempt.as_ref().and_then(|attempt| attempt.reply.as_ref());
+    match exchange.outcome {
+        exchange::Outcome::Served if reply.is_some_and(Reply::is_error) => Outcome::Failed,
+        exchange::Outcome::Served => Outcome::Served,
+        exchange::Outcome::Refused => Outcome::Failed,
+        exchange::Outcome::ClientGone => Outcome::ClientGone,
+        exchange::Outcome::Broken => Outcome::Broken,
+    }
+}
+
+/// Closes the row of the attempt under way, once, and keeps the word of its commit for whoever waits for it.
+pub(super) fn close(shared: &Shared, exchange: &mut Exchange, outcome: Outcome, failure: &'static str) {
+    let Some(mut row) = exchange.row.take() else { return };
+    let Some(mut entry) = row.entry.take() else { return };
+    entry.outcome = outcome;
+    entry.failure = failure;
+    entry.total_micros = exchange.age(shared.live.clock.now()).as_micros() as u64;
+    if let Some(attempt) = &exchange.attempt {
+        fill(&mut entry, exchange, attempt);
+    }
+    exchange.ack = row.ledger.submit(entry).or_else(|| exchange.ack.take());
+}
+
+/// Waits until what has been handed over is in the file, or for the longest time that a reply's end may be put off.
+pub(super) async fn committed(exchange: &mut Exchange) {
+    if let Some(ack) = exchange.ack.take() {
+        wait(ack).await;
+    }
+}
+
+/// Waits for one commit. A row that cannot be written waits on without its reply; the ledger raises the alarm.
+pub(super) async fn wait(ack: Ack) {
+    if !ack.committed().await {
+        log::debug!("a reply ended before its row was in the ledger");
+    }
+}
+
+fn fill(entry: &mut Entry, exchange: &Exchange, attempt: &Attempt) {
+    if let Some(reply) = &attempt.reply {
+        entry.status = reply.status;
+        entry.bytes_out = reply.bytes() as u64;
+        if let (Some(first), true) = (exchange.first_content, reply.committed) {
+            entry.first_micros = Some(first.as_micros() as u64);
+        }
+        entry.counts = counts(entry, exchange.request.as_ref(), attempt, reply);
+    }
+    entry.cost_nanos = cost(entry, exchange, attempt);
+}
+
+/// What the attempt used: what the provider told, and estimates where it did not tell what it will charge.
+fn counts(entry: &Entry, request: Option<&Request>, attempt: &Attempt, reply: &Reply) -> Counts {
+    let endpoint = &attempt.endpoint;
+    if endpoint.is_counting() {
+        return Counts::default();
+    }
+    let seen = reply.seen();
+    let mut counts = Counts::reported(&seen.usage);
+    let is_answer =
+        !reply.is_error() && (seen.content || matches!(entry.outcome, Outcome::Served | Outcome::ClientGone));
+    let writes = endpoint.generates() || *endpoint == Endpoint::Completions;
+    let is_whole = seen.finish.is_some() || (seen.terminal && seen.error.is_none());
+    let is_told = seen.usage.output.is_some() && is_whole;
+    // A stream can begin with a first count of its output, which says nothing of the rest.
+    if writes && !is_told && (is_answer || seen.usage.output.is_some()) {
+        counts.estimate_output(reply.output_tokens());
+    }
+    if !is_answer {
+        return counts;
+    }
+    if let Some(request) = request {
+        counts.estimate_input(input_tokens(request));
+    }
+    if let (Endpoint::Images(_), Some(request)) = (endpoint, request) {
+        counts.estimate_images(images_asked(&request.body));
+    }
+    counts
+}
+
+/// What it costs: unknown where the model has no price, nothing where nothing was used.
+fn cost(entry: &Entry, exchange: &Exchange, attempt: &Attempt) -> Option<u64> {
+    let is_free = entry.counts == Counts::default()
+        && (attempt.endpoint.is_counting() || !matches!(entry.outcome, Outcome::Served));
+    if is_free || attempt.reply.as_ref().is_some_and(Reply::is_error) {
+        return Some(0);
+    }
+    let price = exchange.snapshot.config.prices.find(entry.provider, &entry.served)?;
+    if entry.counts == Counts::default() && !price.is_free() {
+        return None;
+    }
+    Some(price.cost_nanos(&entry.counts.usage()))
+}
+
+/// How many images a request asks for: one, unless it says otherwise. A form's number is not read.
+fn images_asked(body: &[u8]) -> u64 {
+    #[derive(Deserialize)]
+    struct Asked {
+        n: Option<u64>,
+    }
+    serde_json::from_slice::<Asked>(body).ok().and_then(|asked| asked.n).unwrap_or(1)
+}
+
+/// An estimate of a request's input.
+fn input_tokens(request: &Request) -> u64 {
+    (request.body.len() / 4) as u64
+}
