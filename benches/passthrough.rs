@@ -169,7 +169,7 @@ fn admission(c: &mut Criterion) {
     let mut group = c.benchmark_group("admission");
     for accounts in [2, 20, 200] {
         let config = config(accounts);
-        let (keys, pool) = (KeyRing::new(&config), Pool::new(&config, None));
+        let (keys, pool) = (KeyRing::new(&config), Pool::new(&config, None, Clock::System.now()));
         let now = Clock::System.now();
         let demand = Demand { model: "claude-sonnet-4-5", endpoint: &Endpoint::Messages };
         group.bench_function(format!("key and model list, {accounts} users"), |b| {

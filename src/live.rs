@@ -170,7 +170,7 @@ impl Live {
 }
 
 fn snapshot(config: Config, previous: Option<&Pool>, loaded: Moment) -> Snapshot {
-    let pool = Pool::new(&config, previous);
+    let pool = Pool::new(&config, previous, loaded);
     let keys = KeyRing::new(&config);
     Snapshot { config, pool, keys, loaded }
 }

@@ -77,6 +77,7 @@ pub(super) fn config(surroundings: &Surroundings<'_>) -> Result<Loaded, Faults> 
         streams: Default::default(),
         bounds: Default::default(),
         queue: Default::default(),
+        affinity: Default::default(),
         headers: Default::default(),
         server,
         translation: Default::default(),

@@ -2,7 +2,7 @@
 
 use super::{
     bounds::RequestPermit,
-    dispatch, downstream,
+    claim, dispatch, downstream,
     exchange::{Answer, Exchange, Outcome, Request},
     ingress, internal, relay,
     route::{self, Target},
@@ -135,7 +135,8 @@ async fn take_request(
     };
     let stream = envelope.stream || matches!(endpoint, Endpoint::StreamGenerateContent { .. });
     let query = ingress::forwarded_query(head.uri.query());
-    exchange.request = Some(Request { body, envelope, model, is_named, stream, query, _permit: permit });
+    let session = claim::session(&head.headers);
+    exchange.request = Some(Request { body, envelope, model, is_named, stream, session, query, _permit: permit });
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod bounds;
 mod call;
 mod catalog;
+mod claim;
 mod dispatch;
 mod downstream;
 mod egress;
@@ -120,6 +121,7 @@ impl ProxyHttp for Gateway {
         header: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        settle::header_came(&self.shared, exchange, header);
         relay::header(header, exchange)
     }
 

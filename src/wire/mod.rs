@@ -5,6 +5,7 @@
 pub mod anthropic;
 mod collect;
 mod compose;
+pub mod conversation;
 pub mod elements;
 pub mod endpoint;
 pub mod envelope;

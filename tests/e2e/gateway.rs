@@ -128,10 +128,11 @@ impl Gateway {
             ("places in the queue", &live.counters.waiting),
         ];
         let counts = counters.map(|(name, counter)| (name.to_owned(), counter.load(Ordering::SeqCst)));
-        let leases =
-            snapshot.pool.accounts().iter().map(|account| {
-                (format!("leases of {}", account.settings.name), account.live.in_flight.count() as usize)
-            });
+        let leases = snapshot
+            .pool
+            .accounts()
+            .iter()
+            .map(|account| (format!("leases of {}", account.settings.name), account.live.in_flight() as usize));
         let waiting = ("places in the line".to_owned(), snapshot.pool.waiting());
         let all = counts.into_iter().chain(leases).chain([waiting]);
         all.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name} were kept")).collect()

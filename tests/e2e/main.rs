@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod accounts;
 mod admin;
 mod anthropic;
 mod bodies;

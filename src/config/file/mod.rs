@@ -48,6 +48,7 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
         streams: section.optional("streams", tuning::streams).unwrap_or_default(),
         bounds: section.optional("bounds", tuning::bounds).unwrap_or_default(),
         queue: section.optional("queue", tuning::queue).unwrap_or_default(),
+        affinity: section.optional("affinity", tuning::affinity).unwrap_or_default(),
         headers: section.optional("headers", tuning::headers).unwrap_or_default(),
         server: tuning::server(section.find("server"), &data_dir)?,
         translation: section.optional("translation", tuning::translation).unwrap_or_default(),

@@ -36,6 +36,7 @@ fn the_reference_file_shows_the_defaults() {
     assert_eq!(config.streams, Streams::default());
     assert_eq!(config.bounds, Bounds::default());
     assert_eq!(config.queue, Queue::default());
+    assert_eq!(config.affinity, Affinity::default());
     assert_eq!(config.log, LogSettings::default());
     assert_eq!(config.metrics, MetricBounds::default());
     let sorted = |rules: &HeaderRules| {
