@@ -171,7 +171,7 @@ fn admission(c: &mut Criterion) {
     for accounts in [2, 20, 200] {
         let config = config(accounts);
         let limiter = Limiter::new(64, Clock::System.now());
-        let (keys, pool) = (KeyRing::new(&config, &limiter), Pool::new(&config, None));
+        let (keys, pool) = (KeyRing::new(&config, &limiter), Pool::new(&config, None, Clock::System.now()));
         let now = Clock::System.now();
         let demand = Demand { model: "claude-sonnet-4-5", endpoint: &Endpoint::Messages };
         group.bench_function(format!("key and model list, {accounts} users"), |b| {

@@ -184,7 +184,7 @@ impl Live {
 }
 
 fn snapshot(config: Config, previous: Option<&Pool>, limiter: &Limiter, loaded: Moment) -> Snapshot {
-    let pool = Pool::new(&config, previous);
+    let pool = Pool::new(&config, previous, loaded);
     let keys = KeyRing::new(&config, limiter);
     Snapshot { config, pool, keys, loaded }
 }

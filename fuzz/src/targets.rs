@@ -333,9 +333,10 @@ pub(crate) fn config(input: &[u8]) {
     match Config::parse(&text, &|name| (name.len() < 20).then(|| format!("value of {name}"))) {
         Ok(loaded) => {
             let _ = loaded.config.unenforced();
-            let pool = Pool::new(&loaded.config, None);
-            let _ = Pool::new(&loaded.config, Some(&pool));
-            let _ = KeyRing::new(&loaded.config, &Limiter::new(1, ManualClock::new().now()));
+            let now = ManualClock::new().now();
+            let pool = Pool::new(&loaded.config, None, now);
+            let _ = Pool::new(&loaded.config, Some(&pool), now);
+            let _ = KeyRing::new(&loaded.config, &Limiter::new(1, now));
         }
         Err(found) => {
             assert!(!found.faults.is_empty());

@@ -4,7 +4,10 @@
 //! every later one gets them without allocating and without looking at all accounts. What is remembered is bounded, since
 //! clients choose the names.
 
-use super::pool::{Account, Candidate, Demand};
+use super::{
+    candidate::{Candidate, Candidates, Demand},
+    live::Account,
+};
 use crate::{
     config::{Config, ModelAlias, ModelRule},
     provider::Call,
@@ -21,6 +24,14 @@ const LONGEST_NAME_BYTES: usize = 512;
 const MOST_NAMES: usize = 1_000;
 /// … or with so many candidates in all of them.
 const MOST_CANDIDATES: usize = 100_000;
+/// The calls for which the candidates of every known name are worked out beforehand.
+const USUAL_CALLS: [Endpoint; 5] = [
+    Endpoint::ChatCompletions,
+    Endpoint::Responses,
+    Endpoint::Messages,
+    Endpoint::GenerateContent,
+    Endpoint::StreamGenerateContent { sse: true },
+];
 /// How many names a client is offered for one that nobody knows.
 const MOST_SUGGESTIONS: usize = 3;
 /// How alike a suggested name must be (Jaro-Winkler, 0 to 1).
@@ -65,7 +76,7 @@ impl Index {
     }
 
     /// The ways to serve a demand: the targets in order, within a target by priority, then as configured.
-    pub(super) fn candidates(&self, accounts: &[Arc<Account>], demand: &Demand<'_>) -> Arc<[Candidate]> {
+    pub(super) fn candidates(&self, accounts: &[Arc<Account>], demand: &Demand<'_>) -> Arc<Candidates> {
         if demand.model.len() > LONGEST_NAME_BYTES {
             return Arc::default();
         }
@@ -82,6 +93,35 @@ impl Index {
             self.remembered.write().unwrap_or_else(PoisonError::into_inner).put(demand, &found);
         }
         found
+    }
+
+    /// Works out beforehand what will be asked for: what was remembered before a reload, then the names that the
+    /// configuration spells out with the calls that most requests are.
+    pub(super) fn prepare(&self, accounts: &[Arc<Account>], before: Option<&Index>) {
+        let mut asked = before.map(Index::asked).unwrap_or_default();
+        for name in &self.names {
+            asked.extend(USUAL_CALLS.map(|endpoint| (name.as_str().into(), endpoint)));
+        }
+        let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
+        for (model, endpoint) in &asked {
+            let demand = Demand { model, endpoint };
+            if remembered.young.is_full(accounts.len()) {
+                return;
+            }
+            if remembered.young.find(&demand).is_none() {
+                let found = self.build(accounts, &demand);
+                if !found.is_empty() {
+                    remembered.put(&demand, &found);
+                }
+            }
+        }
+    }
+
+    /// What is remembered now.
+    fn asked(&self) -> Vec<(Box<str>, Endpoint)> {
+        let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
+        let answers = remembered.young.answers.iter().chain(&remembered.old.answers);
+        answers.flat_map(|(model, calls)| calls.iter().map(|(call, _)| (model.clone(), call.clone()))).collect()
     }
 
     /// The names that are known from the configuration: those of our own first, then the accounts'. Models behind a
@@ -103,7 +143,7 @@ impl Index {
         near.into_iter().take(MOST_SUGGESTIONS).map(|(_, name)| name.clone()).collect()
     }
 
-    fn build(&self, accounts: &[Arc<Account>], demand: &Demand<'_>) -> Arc<[Candidate]> {
+    fn build(&self, accounts: &[Arc<Account>], demand: &Demand<'_>) -> Arc<Candidates> {
         let mut found = Vec::new();
         match self.aliases.get(demand.model) {
             Some(alias) => {
@@ -117,7 +157,7 @@ impl Index {
             None => self.collect(accounts, demand.model, None, (0, demand.endpoint), &mut found),
         }
         found.sort_by_key(|candidate| (candidate.target, candidate.account.settings.priority));
-        found.into()
+        Arc::new(Candidates::new(found))
     }
 
     fn collect(
@@ -182,7 +222,7 @@ struct Memory {
 }
 
 /// What is known of one model name, call by call.
-type Answers = Vec<(Endpoint, Arc<[Candidate]>)>;
+type Answers = Vec<(Endpoint, Arc<Candidates>)>;
 
 #[derive(Debug, Default)]
 struct Generation {
@@ -192,16 +232,16 @@ struct Generation {
 
 impl Memory {
     /// The answer, and whether it is of the old generation.
-    fn find(&self, demand: &Demand<'_>) -> Option<(Arc<[Candidate]>, bool)> {
+    fn find(&self, demand: &Demand<'_>) -> Option<(Arc<Candidates>, bool)> {
         let young = self.young.find(demand).map(|found| (found, false));
         young.or_else(|| self.old.find(demand).map(|found| (found, true)))
     }
 
-    fn put(&mut self, demand: &Demand<'_>, found: &Arc<[Candidate]>) {
+    fn put(&mut self, demand: &Demand<'_>, found: &Arc<Candidates>) {
         if self.young.find(demand).is_some() {
             return;
         }
-        if self.young.answers.len() >= MOST_NAMES || self.young.candidates + found.len() > MOST_CANDIDATES {
+        if self.young.is_full(found.len()) {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.candidates += found.len();
@@ -211,7 +251,12 @@ impl Memory {
 }
 
 impl Generation {
-    fn find(&self, demand: &Demand<'_>) -> Option<Arc<[Candidate]>> {
+    /// Whether so many more candidates are too many.
+    fn is_full(&self, more: usize) -> bool {
+        self.answers.len() >= MOST_NAMES || self.candidates + more > MOST_CANDIDATES
+    }
+
+    fn find(&self, demand: &Demand<'_>) -> Option<Arc<Candidates>> {
         let answers = self.answers.get(demand.model)?;
         answers.iter().find(|(endpoint, _)| endpoint == demand.endpoint).map(|(_, found)| found.clone())
     }
@@ -312,6 +357,22 @@ mod tests {
         assert!(Arc::ptr_eq(&ask("m"), &ask("m")));
         let other = pool.candidates(&Demand { model: "m", endpoint: &Endpoint::Embeddings });
         assert!(!Arc::ptr_eq(&ask("m"), &other));
+    }
+
+    #[test]
+    fn known_names_and_those_of_before_a_reload_are_worked_out_beforehand() {
+        let accounts = [account("a", "openai").model("m"), account("b", "openai")];
+        let remembered = |pool: &super::super::Pool, model: &str| {
+            let memory = pool.index().remembered.read().unwrap();
+            let demand = Demand { model, endpoint: &Endpoint::ChatCompletions };
+            memory.young.find(&demand).map(|found| found.len())
+        };
+        let before = pool(&accounts, &[]);
+        assert_eq!(remembered(&before, "m"), Some(2));
+        assert_eq!(remembered(&before, "other"), None);
+        served(&before, "other", Endpoint::ChatCompletions);
+        let after = super::super::testing::reloaded(&accounts[1..], &[], Some(&before));
+        assert_eq!((remembered(&after, "other"), remembered(&after, "m")), (Some(1), Some(1)));
     }
 
     #[test]

@@ -4,44 +4,98 @@
 //! choosing and leasing nothing is trusted: the place is taken first, then the account's health is asked under its lock.
 
 use super::{
-    health::{Probe, Standing},
+    appetite::Need,
+    board::{Chosen, Wish},
+    candidate::{Candidate, Candidates},
+    claim::{Arrival, Claim, Hold, Home},
+    health::Standing,
     line::{Line, Ticket},
-    pool::{Candidate, Unavailable},
-    schedule::{self, Choice, select},
+    live::{Begun, Refused, Took},
+    pool::Unavailable,
+    schedule::{self, Choice, LeftOut},
+    windows::Origin,
 };
 use crate::clock::Moment;
 use std::sync::Arc;
 
 /// How often a choice is made anew when others take the place first; after that the request waits its turn.
 const MOST_ROUNDS: u64 = 64;
+/// So many accounts without room for a request of its size are passed over.
+const MOST_PASSED: usize = 24;
 
-/// Leases the best of the candidates that are not among `tried`.
+/// Leases the best of the candidates that are not among `tried`, or the one where the conversation is at home.
 pub(super) fn lease(
     line: &Arc<Line>,
-    (candidates, tried): (&[Candidate], &[usize]),
-    draw: u64,
-    now: Moment,
+    (candidates, tried): (&Candidates, &[usize]),
+    (claim, home): (&Claim, Option<Home>),
+    (draw, now): (u64, Moment),
 ) -> Result<Lease, Unavailable> {
+    let (mut stale, mut passed) = (None, Passed::default());
     for round in 0..MOST_ROUNDS {
-        let options = candidates.iter().enumerate().map(|(at, c)| c.standing(tried.contains(&at), now));
-        let (index, candidate) = match select(options, schedule::mix(draw, round)) {
+        let left_out = passed.left_out.as_ref().map_or(tried, LeftOut::as_slice);
+        let wish = Wish { left_out, home, draw: schedule::mix(draw, round), now };
+        let Chosen { choice, moves } = candidates.choose(&wish, stale);
+        let (index, candidate) = match choice {
             Choice::Pick(index) => match candidates.get(index) {
                 Some(candidate) => (index, candidate),
                 None => break,
             },
-            Choice::Busy { until } => return Err(Unavailable::Busy { until }),
-            Choice::Away { until } => return Err(Unavailable::Cooling { until }),
+            Choice::Busy { until } => return Err(Unavailable::Busy { until: passed.earlier(until) }),
+            Choice::Away { until } => return Err(Unavailable::Cooling { until: passed.earlier(until) }),
         };
         let live = &candidate.account.live;
-        if !live.in_flight.enter(candidate.account.settings.limits.concurrency) {
+        // Others may have been quicker than the board.
+        stale = Some(index);
+        if !live.enter(candidate.account.settings.limits.concurrency) {
             continue;
         }
-        match candidate.admit(now) {
-            Ok(probe) => return Ok(Lease::new(line, (index, candidate), probe, draw, now)),
-            Err(_) => live.in_flight.leave(),
+        match candidate.begin(claim.need, now) {
+            Ok(begun) => {
+                let arrival = claim.conversation.filter(|_| moves).map(|c| arrival(c, home));
+                let terms = Terms { need: claim.need, begun, arrival };
+                return Ok(Lease::new(line, (index, candidate), terms, (draw, now)));
+            }
+            Err(refused) => {
+                live.leave();
+                if let Refused::NoRoom(_, until) = refused
+                    && !passed.over(index, tried, until)
+                {
+                    return Err(Unavailable::Cooling { until: passed.until });
+                }
+            }
         }
     }
     Err(Unavailable::Busy { until: None })
+}
+
+fn arrival(conversation: u64, home: Option<Home>) -> Arrival {
+    Arrival { conversation, left: home.map(|home| home.account) }
+}
+
+/// The accounts that have no room for this request, though they may have for a smaller one.
+#[derive(Default)]
+struct Passed {
+    left_out: Option<LeftOut>,
+    count: usize,
+    /// When the first of them has room.
+    until: Option<Moment>,
+}
+
+impl Passed {
+    /// Adds one; `false` where that is one too many.
+    fn over(&mut self, index: usize, tried: &[usize], until: Option<Moment>) -> bool {
+        self.left_out.get_or_insert_with(|| LeftOut::of(tried)).add(index);
+        self.count += 1;
+        self.until = self.earlier(until);
+        self.count <= MOST_PASSED
+    }
+
+    fn earlier(&self, until: Option<Moment>) -> Option<Moment> {
+        match (self.until, until) {
+            (Some(a), Some(b)) => Some(if b.mono < a.mono { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
 }
 
 /// A request's place among those who want an account. It joins the line when it first finds everything busy, and keeps
@@ -49,14 +103,21 @@ pub(super) fn lease(
 #[derive(Debug)]
 pub struct Place {
     line: Arc<Line>,
-    candidates: Arc<[Candidate]>,
+    candidates: Arc<Candidates>,
     tried: Box<[usize]>,
+    claim: Claim,
+    home: Option<Home>,
     ticket: Option<Ticket>,
 }
 
 impl Place {
-    pub(super) fn new(line: Arc<Line>, candidates: Arc<[Candidate]>, tried: Box<[usize]>) -> Place {
-        Place { line, candidates, tried, ticket: None }
+    pub(super) fn new(
+        line: Arc<Line>,
+        candidates: Arc<Candidates>,
+        tried: Box<[usize]>,
+        (claim, home): (Claim, Option<Home>),
+    ) -> Place {
+        Place { line, candidates, tried, claim, home, ticket: None }
     }
 
     /// Leases the best candidate, or the one that was kept for this request. After `Busy` the request is in the line.
@@ -66,7 +127,8 @@ impl Place {
         }
         let refused = match self.lease_any(draw, now) {
             Err(Unavailable::Busy { .. }) if self.ticket.is_none() => {
-                self.ticket = Some(self.line.join(&self.candidates, &self.tried));
+                let only = self.home.filter(|home| home.hold == Hold::Only).map(|home| home.account);
+                self.ticket = Some(self.line.join(&self.candidates, &self.tried, (&self.claim, only), now));
                 // Again, for a place that was given back before the line was joined.
                 self.lease_any(draw, now)
             }
@@ -86,27 +148,52 @@ impl Place {
         }
     }
 
+    /// How many were in line when this request joined it, itself included; 0 before that.
+    pub fn position(&self) -> usize {
+        self.ticket.as_ref().map_or(0, Ticket::position)
+    }
+
+    /// Whether no other account than one can serve the request.
+    pub fn is_tied(&self) -> bool {
+        self.home.is_some_and(|home| home.hold == Hold::Only)
+    }
+
+    /// Whether the conversation's own account is waited for while others could serve.
+    pub fn is_bound(&self) -> bool {
+        self.home.is_some_and(|home| home.hold == Hold::Bound)
+    }
+
+    /// Gives up waiting for the conversation's own account while others could serve. Returns whether that changes
+    /// anything.
+    pub fn settle_for_another(&mut self) -> bool {
+        let bound = self.home.as_mut().filter(|home| home.hold == Hold::Bound);
+        bound.map(|home| home.hold = Hold::Prefers).is_some()
+    }
+
     fn lease_any(&self, draw: u64, now: Moment) -> Result<Lease, Unavailable> {
-        lease(&self.line, (&self.candidates, &self.tried), draw, now)
+        lease(&self.line, (&self.candidates, &self.tried), (&self.claim, self.home), (draw, now))
     }
 
     /// Turns a kept place into a lease, if the account still takes requests.
     fn granted(&mut self, draw: u64, now: Moment) -> Option<Lease> {
         let ticket = self.ticket.as_ref()?;
-        let index = ticket.take_grant()?;
+        let index = ticket.take_grant(now)?;
         let candidate = self.candidates.get(index)?;
-        match candidate.admit(now) {
-            Ok(probe) => {
-                let lease = Lease::new(&self.line, (index, candidate), probe, draw, now);
+        match candidate.begin(self.claim.need, now) {
+            Ok(begun) => {
+                // Who has a home had to leave it for want of a place there: the next turn finds it again.
+                let conversation = self.claim.conversation.filter(|_| self.home.is_none());
+                let arrival = conversation.map(|c| arrival(c, None));
+                let terms = Terms { need: self.claim.need, begun, arrival };
                 self.ticket = None;
-                Some(lease)
+                Some(Lease::new(&self.line, (index, candidate), terms, (draw, now)))
             }
             Err(refused) => {
                 let live = &candidate.account.live;
-                live.in_flight.leave();
-                if matches!(refused, Standing::Away(_)) {
-                    // Those behind wait for it in vain as well: each looks anew, none twice.
-                    self.line.grant(live, ticket.behind(), 1);
+                live.leave();
+                if matches!(refused, Refused::Health(Standing::Away(_)) | Refused::NoRoom(..)) {
+                    // Those behind may wait for it in vain as well: each looks anew.
+                    self.line.call_all(live);
                 }
                 None
             }
@@ -114,7 +201,7 @@ impl Place {
     }
 }
 
-/// The right to send one request to an account. Dropping it gives the place back and wakes the first one who waits for it.
+/// The right to send one request to an account. Dropping it gives the place back and wakes the next one who waits for it.
 #[derive(Debug)]
 pub struct Lease {
     /// Index among the candidates.
@@ -126,21 +213,53 @@ pub struct Lease {
     /// The random number that it was drawn with.
     pub(super) draw: u64,
     line: Arc<Line>,
-    probe: Probe,
+    terms: Terms,
+    /// What it took in the end; nothing as long as nobody says so.
+    took: Took,
+}
+
+/// What was agreed for one request.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    need: Need,
+    begun: Begun,
+    /// The conversation that is at home here if it goes well.
+    arrival: Option<Arrival>,
 }
 
 impl Lease {
-    fn new(line: &Arc<Line>, (index, candidate): (usize, &Candidate), probe: Probe, draw: u64, begun: Moment) -> Lease {
-        Lease { index, candidate: candidate.clone(), line: line.clone(), begun, draw, probe }
+    fn new(
+        line: &Arc<Line>,
+        (index, candidate): (usize, &Candidate),
+        terms: Terms,
+        (draw, begun): (u64, Moment),
+    ) -> Lease {
+        Lease { index, candidate: candidate.clone(), line: line.clone(), begun, draw, terms, took: Took::default() }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        Origin { begun: self.begun, tally: self.terms.begun.tally }
+    }
+
+    pub(super) fn arrival(&self) -> Option<&Arrival> {
+        self.terms.arrival.as_ref()
+    }
+
+    /// Says what the request took, to be booked when the lease drops; the last word counts. Without one it took nothing.
+    pub fn took(&mut self, took: Took) {
+        self.took = took;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let live = &self.candidate.account.live;
-        live.release(&self.candidate.upstream_model, self.probe);
-        live.in_flight.leave();
-        self.line.grant(live, 0, 1);
+        live.release(&self.candidate.upstream_model, self.terms.begun.probe);
+        if !self.candidate.is_counting {
+            live.settle(&self.candidate.asked(), (self.terms.need, &self.terms.begun), &self.took, self.begun);
+        }
+        live.leave();
+        self.line.grant(live, 1);
     }
 }
 
@@ -163,7 +282,7 @@ mod tests {
         time::Duration,
     };
 
-    fn messages(pool: &Pool, model: &str) -> Arc<[Candidate]> {
+    fn messages(pool: &Pool, model: &str) -> Arc<Candidates> {
         pool.candidates(&Demand { model, endpoint: &Endpoint::Messages })
     }
 
@@ -186,7 +305,7 @@ mod tests {
         let pool = pool(&[account("a", "anthropic").cap(1)], &[]);
         let candidates = messages(&pool, "m");
         let held = pool.lease(&candidates, &[], 0, now).unwrap();
-        let mut places: Vec<_> = (0..3).map(|_| pool.line_up(&candidates, &[])).collect();
+        let mut places: Vec<_> = (0..3).map(|_| pool.line_up(&candidates, &[], Claim::default(), now)).collect();
         for place in &mut places {
             assert!(is_busy(place.lease(0, now)));
             assert!(!is_called(place));
@@ -212,7 +331,8 @@ mod tests {
         let (wants_x, wants_y) = (messages(&pool, "mx"), messages(&pool, "my"));
         let _x = pool.lease(&wants_x, &[], 0, now).unwrap();
         let y = pool.lease(&wants_y, &[], 0, now).unwrap();
-        let (mut first, mut second) = (pool.line_up(&wants_x, &[]), pool.line_up(&wants_y, &[]));
+        let (mut first, mut second) =
+            (pool.line_up(&wants_x, &[], Claim::default(), now), pool.line_up(&wants_y, &[], Claim::default(), now));
         assert!(is_busy(first.lease(0, now)) && is_busy(second.lease(0, now)));
         drop(y);
         assert!(!is_called(&first) && is_called(&second));
@@ -226,7 +346,7 @@ mod tests {
         let candidates = messages(&pool, "m");
         let x = pool.lease(&candidates, &[1], 0, now).unwrap();
         let y = pool.lease(&candidates, &[0], 0, now).unwrap();
-        let mut place = pool.line_up(&candidates, &[0]);
+        let mut place = pool.line_up(&candidates, &[0], Claim::default(), now);
         assert!(is_busy(place.lease(0, now)));
         drop(x);
         assert!(!is_called(&place));
@@ -240,7 +360,10 @@ mod tests {
         let pool = pool(&[account("a", "anthropic").cap(1)], &[]);
         let candidates = messages(&pool, "m");
         let held = pool.lease(&candidates, &[], 0, now).unwrap();
-        let (mut first, mut second) = (pool.line_up(&candidates, &[]), pool.line_up(&candidates, &[]));
+        let (mut first, mut second) = (
+            pool.line_up(&candidates, &[], Claim::default(), now),
+            pool.line_up(&candidates, &[], Claim::default(), now),
+        );
         assert!(is_busy(first.lease(0, now)) && is_busy(second.lease(0, now)));
         drop(held);
         drop(first);
@@ -248,7 +371,7 @@ mod tests {
         drop(second.lease(0, now).unwrap());
         drop(second);
         assert_eq!(pool.waiting(), 0);
-        assert_eq!(pool.accounts()[0].live.in_flight.count(), 0);
+        assert_eq!(pool.accounts()[0].live.in_flight(), 0);
     }
 
     #[test]
@@ -260,7 +383,8 @@ mod tests {
         (0..3).for_each(|_| drop(pool.report_failure(&lease, &fault(), clock.now())));
         clock.advance(Duration::from_secs(1));
         let test = pool.lease(&candidates, &[], 0, clock.now()).unwrap();
-        let mut places: Vec<_> = (0..4).map(|_| pool.line_up(&candidates, &[])).collect();
+        let mut places: Vec<_> =
+            (0..4).map(|_| pool.line_up(&candidates, &[], Claim::default(), clock.now())).collect();
         assert!(places.iter_mut().all(|place| is_busy(place.lease(0, clock.now()))));
         assert_eq!(pool.report_success(&test, clock.now()).as_deref(), Some("ready"));
         assert!(places.iter().all(is_called));
@@ -277,7 +401,8 @@ mod tests {
         (0..3).for_each(|_| drop(pool.report_failure(&lease, &fault(), clock.now())));
         clock.advance(Duration::from_secs(1));
         let test = pool.lease(&candidates, &[], 0, clock.now()).unwrap();
-        let mut places: Vec<_> = (0..4).map(|_| pool.line_up(&candidates, &[])).collect();
+        let mut places: Vec<_> =
+            (0..4).map(|_| pool.line_up(&candidates, &[], Claim::default(), clock.now())).collect();
         assert!(places.iter_mut().all(|place| is_busy(place.lease(0, clock.now()))));
         assert!(pool.report_failure(&test, &fault(), clock.now()).is_some());
         drop(test);
@@ -286,7 +411,7 @@ mod tests {
             assert!(matches!(place.lease(0, clock.now()), Err(Unavailable::Cooling { until: Some(_) })));
         }
         drop(lease);
-        assert_eq!(pool.accounts()[0].live.in_flight.count(), 0);
+        assert_eq!(pool.accounts()[0].live.in_flight(), 0);
     }
 
     #[test]
@@ -298,7 +423,7 @@ mod tests {
         pool.report_failure(&lease, &Verdict { class: FailureClass::Rate, ..fault() }, clock.now());
         clock.advance(Duration::from_secs(1));
         let test = pool.lease(&candidates, &[], 0, clock.now()).unwrap();
-        let mut place = pool.line_up(&candidates, &[]);
+        let mut place = pool.line_up(&candidates, &[], Claim::default(), clock.now());
         assert!(is_busy(place.lease(0, clock.now())));
         drop(test);
         assert!(is_called(&place) && place.lease(0, clock.now()).is_ok());
@@ -313,7 +438,7 @@ mod tests {
         let told = Verdict { class: FailureClass::Rate, retry_after: Some(Duration::from_secs(2)), ..fault() };
         pool.report_failure(&y, &told, clock.now());
         let _x = pool.lease(&candidates, &[], 0, clock.now()).unwrap();
-        let mut place = pool.line_up(&candidates, &[]);
+        let mut place = pool.line_up(&candidates, &[], Claim::default(), clock.now());
         let Err(Unavailable::Busy { until: Some(until) }) = place.lease(0, clock.now()) else { panic!("not busy") };
         assert_eq!(until.since(clock.now()), Duration::from_secs(2));
         clock.advance(Duration::from_secs(2));
@@ -334,7 +459,7 @@ mod tests {
                     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                     for round in 0..400_u64 {
                         let candidates = messages(&pool, if thread % 2 == 0 { "m" } else { "other" });
-                        let mut place = pool.line_up(&candidates, &[]);
+                        let mut place = pool.line_up(&candidates, &[], Claim::default(), clock.now());
                         let lease = loop {
                             match place.lease(thread << 32 | round, clock.now()) {
                                 Ok(lease) => break lease,
@@ -343,7 +468,7 @@ mod tests {
                             }
                         };
                         let account = &lease.candidate.account;
-                        assert!(account.live.in_flight.count() <= account.settings.limits.concurrency.unwrap());
+                        assert!(account.live.in_flight() <= account.settings.limits.concurrency.unwrap());
                         served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }
                 });
@@ -351,6 +476,6 @@ mod tests {
         });
         assert_eq!(served.load(std::sync::atomic::Ordering::Relaxed), 3_200);
         assert_eq!(pool.waiting(), 0);
-        assert!(pool.accounts().iter().all(|account| account.live.in_flight.count() == 0));
+        assert!(pool.accounts().iter().all(|account| account.live.in_flight() == 0));
     }
 }

@@ -5,142 +5,25 @@
 //! an account that is away is never leased, and every lease gives back what it holds when it drops.
 
 use super::{
-    health::{Health, Probe, Sign, Standing, State},
+    affinity::Affinity,
+    claim::Claim,
+    explain::{Explained, explain},
+    health::{Sign, State},
     index::Index,
     lease::{Lease, Place, lease},
-    line::Line,
-    schedule::{self, Readiness},
+    line::{Line, LineFigures},
+    live::Common,
+};
+pub use super::{
+    candidate::{Candidate, Candidates, Demand},
+    live::{Account, Live},
 };
 use crate::{
     clock::Moment,
-    config::{AccountSettings, Config, Cooldown, ModelAlias},
-    limit::inflight::InFlight,
-    provider::verdict::Verdict,
-    wire::{Endpoint, WireFormat},
+    config::{self, AccountSettings, Config, Cooldown, ModelAlias},
+    provider::{headroom::Headroom, verdict::Verdict},
 };
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
-
-/// An account as the pool knows it: settings of this configuration, state shared with the next.
-#[derive(Debug)]
-pub struct Account {
-    /// What the configuration says.
-    pub settings: Arc<AccountSettings>,
-    /// What has happened, kept by name across reloads.
-    pub live: Arc<Live>,
-}
-
-/// The state of an account that outlives a configuration.
-#[derive(Debug, Default)]
-pub struct Live {
-    /// Requests in flight.
-    pub in_flight: InFlight,
-    health: Mutex<Health>,
-    /// Whether `health` remembers anything: the common case costs no lock.
-    is_troubled: AtomicBool,
-}
-
-impl Live {
-    /// The account's state as a whole.
-    pub fn state(&self, now: Moment) -> State {
-        self.health().state(now)
-    }
-
-    /// The models of the account that are not ready, with their states.
-    pub fn models(&self, now: Moment) -> Vec<(String, State)> {
-        self.health().models(now).map(|(model, state)| (model.to_owned(), state)).collect()
-    }
-
-    /// Takes the tests back that a request carried out.
-    pub(super) fn release(&self, model: &str, probe: Probe) {
-        if probe.is_any() {
-            self.change(|health| health.release(model, probe));
-        }
-    }
-
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_troubled(&self) -> bool {
-        self.is_troubled.load(Ordering::SeqCst)
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
-        let mut health = self.health();
-        let outcome = change(&mut health);
-        self.is_troubled.store(!health.is_calm(), Ordering::SeqCst);
-        outcome
-    }
-}
-
-/// What a request needs from an account.
-#[derive(Clone, Copy, Debug)]
-pub struct Demand<'a> {
-    /// The model as the client asked for it; empty where the request leaves the choice to the provider.
-    pub model: &'a str,
-    /// The call.
-    pub endpoint: &'a Endpoint,
-}
-
-/// One possible way to serve a demand: an account, and what it calls the model.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// The account.
-    pub account: Arc<Account>,
-    /// The upstream's name for the model.
-    pub upstream_model: Arc<str>,
-    /// The wire format that the account is spoken to in: the caller's own where it can be.
-    pub format: WireFormat,
-    /// 0 for the alias' first target, 1 for its second, …; all of one are tried before the next.
-    pub target: u32,
-    /// Whether the call only counts tokens, so that its outcome says nothing about the account.
-    pub is_counting: bool,
-}
-
-impl Candidate {
-    pub(super) fn standing(&self, is_tried: bool, now: Moment) -> schedule::Standing {
-        let (settings, live) = (&self.account.settings, &*self.account.live);
-        let in_flight = live.in_flight.count();
-        let readiness = match self.health_standing(now) {
-            Standing::Away(until) => Readiness::Away(until),
-            Standing::Open | Standing::Testing if is_tried => Readiness::Away(None),
-            Standing::Testing if !self.is_counting => Readiness::Full,
-            Standing::Open | Standing::Testing => match settings.limits.concurrency {
-                Some(cap) if in_flight >= cap => Readiness::Full,
-                Some(_) | None => Readiness::Open,
-            },
-        };
-        let (target, priority, weight) = (self.target, settings.priority, settings.weight);
-        schedule::Standing { target, priority, weight, in_flight, readiness }
-    }
-
-    fn health_standing(&self, now: Moment) -> Standing {
-        let live = &self.account.live;
-        if live.is_troubled() { live.health().standing(&self.upstream_model, now) } else { Standing::Open }
-    }
-
-    /// Asks the account's health for leave, and takes the tests that are due. A call that only counts takes none, since
-    /// it would not answer them.
-    pub(super) fn admit(&self, now: Moment) -> Result<Probe, Standing> {
-        let live = &self.account.live;
-        if !live.is_troubled() {
-            return Ok(Probe::default());
-        }
-        if self.is_counting {
-            return match live.health().standing(&self.upstream_model, now) {
-                Standing::Open | Standing::Testing => Ok(Probe::default()),
-                away @ Standing::Away(_) => Err(away),
-            };
-        }
-        live.change(|health| health.admit(&self.upstream_model, now))
-    }
-}
+use std::{collections::HashMap, sync::Arc};
 
 /// Why no account can be leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,26 +41,36 @@ pub enum Unavailable {
 }
 
 /// All accounts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     accounts: Vec<Arc<Account>>,
     index: Index,
     line: Arc<Line>,
-    cooldown: Cooldown,
+    common: Common,
+    affinity: Arc<Affinity>,
+    terms: Terms,
+}
+
+/// The parts of a configuration that a pool goes by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Terms {
+    pub(super) cooldown: Cooldown,
+    pub(super) affinity: config::Affinity,
 }
 
 impl Pool {
     /// The pool of a configuration; live state of accounts with the same name is taken over from `previous`, unless the
     /// key or the address is another: then it is another account in all but name.
-    pub fn new(config: &Config, previous: Option<&Pool>) -> Pool {
-        Pool::of(&config.accounts, &config.models, config.cooldown, previous)
+    pub fn new(config: &Config, previous: Option<&Pool>, now: Moment) -> Pool {
+        let terms = Terms { cooldown: config.cooldown, affinity: config.affinity };
+        Pool::of((&config.accounts, &config.models), terms, previous, now)
     }
 
     pub(super) fn of(
-        settings: &[Arc<AccountSettings>],
-        aliases: &[Arc<ModelAlias>],
-        cooldown: Cooldown,
+        (settings, aliases): (&[Arc<AccountSettings>], &[Arc<ModelAlias>]),
+        terms: Terms,
         previous: Option<&Pool>,
+        now: Moment,
     ) -> Pool {
         let before: HashMap<&str, &Arc<Account>> =
             previous.into_iter().flat_map(Pool::accounts).map(|old| (old.settings.name.as_str(), old)).collect();
@@ -185,20 +78,23 @@ impl Pool {
             let is_owner = old.api_key == new.api_key && old.grant == new.grant;
             is_owner && old.base_url == new.base_url && old.provider.name() == new.provider.name()
         };
+        let common = previous.map_or_else(|| Common::new(settings.len(), now), |previous| previous.common.clone());
         let account = |settings: &Arc<AccountSettings>| {
             let old = before.get(settings.name.as_str()).filter(|old| is_same(&old.settings, settings));
-            let live = old.map_or_else(Arc::default, |old| old.live.clone());
+            let live = old.map_or_else(|| Arc::new(Live::new(&common)), |old| old.live.clone());
             Arc::new(Account { settings: settings.clone(), live })
         };
         let accounts: Vec<_> = settings.iter().map(account).collect();
         let index = Index::new(&accounts, aliases);
+        index.prepare(&accounts, previous.map(|previous| &previous.index));
         let line = previous.map_or_else(Arc::default, |previous| previous.line.clone());
-        Pool { accounts, index, line, cooldown }
+        let affinity = previous.map_or_else(Arc::default, |previous| previous.affinity.clone());
+        Pool { accounts, index, line, common, affinity, terms }
     }
 
     /// The ways to serve a demand, unfiltered by state, in the order of target and priority; empty where no account knows
     /// the model or offers the call. A repeated question allocates nothing.
-    pub fn candidates(&self, demand: &Demand<'_>) -> Arc<[Candidate]> {
+    pub fn candidates(&self, demand: &Demand<'_>) -> Arc<Candidates> {
         self.index.candidates(&self.accounts, demand)
     }
 
@@ -206,17 +102,24 @@ impl Pool {
     /// [`Pool::line_up`] for that.
     pub fn lease(
         &self,
-        candidates: &[Candidate],
+        candidates: &Candidates,
         tried: &[usize],
         draw: u64,
         now: Moment,
     ) -> Result<Lease, Unavailable> {
-        lease(&self.line, (candidates, tried), draw, now)
+        lease(&self.line, (candidates, tried), (&Claim::default(), None), (draw, now))
     }
 
     /// A place in the line of those who want one of `candidates` but not those among `tried`.
-    pub fn line_up(&self, candidates: &Arc<[Candidate]>, tried: &[usize]) -> Place {
-        Place::new(self.line.clone(), candidates.clone(), tried.into())
+    pub fn line_up(&self, candidates: &Arc<Candidates>, tried: &[usize], claim: Claim, now: Moment) -> Place {
+        let home = self.affinity.home(&claim, &self.terms.affinity, now);
+        Place::new(self.line.clone(), candidates.clone(), tried.into(), (claim, home))
+    }
+
+    /// How each candidate stands, and why a request with this claim would or would not be served by it now.
+    pub fn explain(&self, candidates: &Candidates, tried: &[usize], claim: &Claim, now: Moment) -> Vec<Explained> {
+        let home = self.affinity.home(claim, &self.terms.affinity, now);
+        explain(candidates, tried, (claim, home), now)
     }
 
     /// How many requests wait in the line.
@@ -239,20 +142,55 @@ impl Pool {
             begun: lease.begun,
             draw: lease.draw,
         };
-        let change = candidate.account.live.change(|health| health.fail(&sign, &self.cooldown, now))?;
-        Some(format!("{change} ({}: {})", verdict.class.name(), verdict.reason))
+        let change = candidate.account.live.change(|health| health.fail(&sign, &self.terms.cooldown, now))?;
+        let change = format!("{change} ({}: {})", verdict.class.name(), verdict.reason);
+        candidate.account.live.note(now, &change);
+        Some(change)
+    }
+
+    /// Takes what a reply's header tells of the account's limits, be the reply good or bad.
+    pub fn report_headers(&self, lease: &Lease, headers: &http::HeaderMap, now: Moment) {
+        if !lease.candidate.is_counting {
+            let told = Headroom::read(headers, now);
+            lease.candidate.account.live.read(&lease.candidate.upstream_model, &told, lease.origin(), now);
+        }
+    }
+
+    /// Remembers which account made a response that a later request may continue, by the same hash as in its claim.
+    pub fn remember_response(&self, lease: &Lease, response: u64, now: Moment) {
+        self.affinity.keep(response, lease.candidate.account.live.number(), &self.terms.affinity, now);
+    }
+
+    /// How many conversations and responses are remembered.
+    pub fn remembered(&self) -> usize {
+        self.affinity.len()
+    }
+
+    /// How the line stands.
+    pub fn line(&self) -> LineFigures {
+        self.line.figures()
     }
 
     /// Books an attempt that brought content, and returns the new state if it changed (to be logged once).
     pub fn report_success(&self, lease: &Lease, now: Moment) -> Option<String> {
         let (candidate, live) = (&lease.candidate, &lease.candidate.account.live);
+        if let Some(arrival) = lease.arrival() {
+            self.affinity.settle(arrival, live.number(), &self.terms.affinity, now);
+        }
         if candidate.is_counting || !live.is_troubled() {
             return None;
         }
         let change = live.change(|health| health.succeed(&candidate.upstream_model, lease.begun, now))?;
         // Those who waited for the test need not wait one by one.
-        self.line.grant(live, 0, usize::MAX);
-        Some(change.to_string())
+        self.line.grant(live, usize::MAX);
+        let change = change.to_string();
+        live.note(now, &change);
+        Some(change)
+    }
+
+    #[cfg(test)]
+    pub(super) fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Every account, in the configuration's order.
@@ -281,11 +219,15 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{account, alias, pool, reloaded};
+    use super::super::{
+        health::Standing,
+        testing::{account, alias, pool, reloaded},
+    };
     use super::*;
     use crate::{
         clock::ManualClock,
         provider::verdict::{FailureClass, judge},
+        wire::Endpoint,
     };
     use proptest::prelude::*;
     use std::{collections::HashSet, time::Duration};
@@ -294,7 +236,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn messages(pool: &Pool, model: &str) -> Arc<[Candidate]> {
+    fn messages(pool: &Pool, model: &str) -> Arc<Candidates> {
         pool.candidates(&Demand { model, endpoint: &Endpoint::Messages })
     }
 
@@ -401,7 +343,7 @@ mod tests {
         assert!(matches!(pool.lease(&candidates, &[], 0, now), Err(Unavailable::Busy { until: None })));
         assert!(pool.can_serve(now), "busy is not sick");
         drop(held);
-        assert!(pool.accounts().iter().all(|account| account.live.in_flight.count() == 0));
+        assert!(pool.accounts().iter().all(|account| account.live.in_flight() == 0));
     }
 
     #[test]
@@ -448,14 +390,14 @@ mod tests {
         let new = reloaded(&changed, &[], Some(&old));
         let states: Vec<_> = new.accounts().iter().map(|account| account.live.state(clock.now()).name()).collect();
         assert_eq!(states, ["cooling", "ready", "ready"]);
-        assert_eq!(new.accounts()[0].live.in_flight.count(), 1, "the lease of before still counts");
+        assert_eq!(new.accounts()[0].live.in_flight(), 1, "the lease of before still counts");
         drop(leases);
-        assert_eq!(new.accounts()[0].live.in_flight.count(), 0);
+        assert_eq!(new.accounts()[0].live.in_flight(), 0);
     }
 
     #[test]
     fn an_empty_pool_serves_nobody() {
-        let pool = Pool::default();
+        let pool = pool(&[], &[]);
         assert!(!pool.can_serve(ManualClock::new().now()));
         assert!(messages(&pool, "m").is_empty());
     }
@@ -476,7 +418,7 @@ mod tests {
                             continue;
                         };
                         let account = &lease.candidate.account;
-                        assert!(account.live.in_flight.count() <= account.settings.limits.concurrency.unwrap());
+                        assert!(account.live.in_flight() <= account.settings.limits.concurrency.unwrap());
                         if round % 7 == 0 {
                             pool.report_failure(&lease, &failed(FailureClass::Fault, None), clock.now());
                         } else {
@@ -487,7 +429,7 @@ mod tests {
                 });
             }
         });
-        assert!(pool.accounts().iter().all(|account| account.live.in_flight.count() == 0));
+        assert!(pool.accounts().iter().all(|account| account.live.in_flight() == 0));
     }
 
     #[derive(Clone, Debug)]
@@ -536,7 +478,7 @@ mod tests {
                 let now = clock.now();
                 match step {
                     Step::Lease(draw, tried) => {
-                        let standings: Vec<_> = candidates.iter().map(|c| c.health_standing(now)).collect();
+                        let standings: Vec<_> = candidates.iter().map(|c| c.account.live.standing(&c.upstream_model, now)).collect();
                         if let Ok(lease) = pool.lease(&candidates, &tried, draw, now) {
                             prop_assert_eq!(standings[lease.index], Standing::Open);
                             prop_assert!(!tried.contains(&lease.index));
@@ -554,12 +496,12 @@ mod tests {
                 }
                 for (at, candidate) in candidates.iter().enumerate() {
                     let out = held.iter().filter(|lease| lease.index == at).count() as u32;
-                    prop_assert_eq!(candidate.account.live.in_flight.count(), out);
+                    prop_assert_eq!(candidate.account.live.in_flight(), out);
                     prop_assert!(candidate.account.settings.limits.concurrency.is_none_or(|cap| out <= cap));
                 }
             }
             drop(held);
-            prop_assert!(candidates.iter().all(|c| c.account.live.in_flight.count() == 0));
+            prop_assert!(candidates.iter().all(|c| c.account.live.in_flight() == 0));
             // Nothing leaks: after any history, an account that no person must help comes back.
             clock.advance(secs(4_000));
             let alive = candidates.iter().filter(|c| c.account.live.state(clock.now()) != State::Suspended);

@@ -1,12 +1,15 @@
 //! Chooses the account that serves a request.
 //!
-//! Pure: time and randomness are arguments, so every decision can be replayed from a seed.
-//! Never waits and never touches the network. Reads each option at most once and allocates nothing.
+//! Pure: time and randomness are arguments, so every decision can be replayed from a seed. Never waits and never touches
+//! the network. Its invariant: the choice is an open option of the first tier that has one, and in it one of those with the
+//! most headroom and the least load for its weight.
 //!
-//! The order: first target of an alias before the next, lower priority before higher, the least load for its weight,
-//! then a draw by weight.
+//! A tournament: each option is a leaf, each node above holds the best of its two sides, so that the root is the answer.
+//! One option's change and one choice cost a walk between leaf and root, whatever the number of options, and allocate
+//! nothing. The nodes also know the earliest time at which an option changes by itself.
 
 use crate::clock::Moment;
+use std::{cmp::Ordering, time::Duration};
 
 /// Whether an option can take the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +25,18 @@ pub enum Readiness {
 /// What the choice looks at in one option.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// Which target of an alias it belongs to; lower first.
-    pub target: u32,
-    /// Lower first.
-    pub priority: u32,
+    /// The rank of its target and priority; lower first. Below 65,536.
+    pub tier: u32,
+    /// How little headroom is left, in steps from 0 for plenty.
+    pub scarcity: u8,
     /// Its share among equals.
     pub weight: u32,
     /// Its requests in flight.
     pub in_flight: u32,
     /// Whether it can take the request.
     pub readiness: Readiness,
+    /// When this may be another standing without anything having happened.
+    pub review: Option<Moment>,
 }
 
 /// The outcome.
@@ -51,76 +56,276 @@ pub enum Choice {
     },
 }
 
-/// Chooses among `options`, which are ordered by target and priority: what comes after the first tier that has an open
-/// option is not even looked at.
-pub fn select(options: impl IntoIterator<Item = Standing>, draw: u64) -> Choice {
-    let mut best: Option<Best> = None;
-    let mut is_any_full = false;
-    let mut earliest: Option<Moment> = None;
-    for (at, option) in options.into_iter().enumerate() {
-        if best.as_ref().is_some_and(|best| best.tier != (option.target, option.priority)) {
-            break;
-        }
-        match option.readiness {
-            Readiness::Full => is_any_full = true,
-            Readiness::Away(until) => earliest = earlier(earliest, until),
-            Readiness::Open => match &mut best {
-                Some(best) => best.challenge(at, &option, draw),
-                None => best = Some(Best::new(at, &option)),
-            },
-        }
-    }
-    match best {
-        Some(best) => Choice::Pick(best.at),
-        None if is_any_full => Choice::Busy { until: earliest },
-        None => Choice::Away { until: earliest },
-    }
+/// Whether an option may be taken although it is not the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitness {
+    /// As good as any: of the tier whose turn it is, neither scarce while another is not, nor far more loaded.
+    Fit,
+    /// Far more loaded than the best.
+    Crowded,
+    /// It can be chosen, but there are others of an earlier tier, or it is almost used up and others are not.
+    Spared,
+    /// At its limit of requests at the same time.
+    Full,
+    /// It cannot be chosen.
+    Unfit,
 }
 
-/// The best option so far, and the weight of all that are as good: a later equal replaces it with the chance of its
-/// share, which gives every equal its share in the end.
-struct Best {
-    at: usize,
-    tier: (u32, u32),
+/// The key of what cannot be chosen.
+const CLOSED: u64 = u64::MAX;
+/// The key of what cannot be chosen until another request ends.
+const FULL: u64 = CLOSED - 1;
+/// A time that never comes.
+const NEVER: u64 = u64::MAX;
+const LOAD_BITS: u32 = 40;
+const SCARCITY_BITS: u32 = 8;
+/// The last tier: whatever is configured behind it shares it.
+const LAST_TIER: u32 = (1 << 16) - 2;
+/// A larger weight counts as this one, so that the sum of many does not overflow.
+const MOST_WEIGHT: u32 = 1 << 16;
+
+/// What is known of one option, or of all below a node. Small, since a choice among many is mostly waiting for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Node {
+    /// Tier, scarcity and load of the best; lower is better.
+    key: u64,
+    /// When the first of them is to be looked at again: an open one for a review, one that is away because it comes back.
+    /// In nanoseconds since the schedule's beginning.
+    due: u64,
+    /// The weight of all that are as good as the best.
     weight: u32,
-    in_flight: u32,
-    equals: u64,
 }
 
-impl Best {
-    fn new(at: usize, option: &Standing) -> Best {
-        let weight = option.weight.max(1);
-        Best {
-            at,
-            tier: (option.target, option.priority),
-            weight,
-            in_flight: option.in_flight,
-            equals: u64::from(weight),
-        }
+impl Node {
+    const NONE: Node = Node { key: CLOSED, due: NEVER, weight: 0 };
+
+    fn of_two(a: Node, b: Node) -> Node {
+        let weight = match a.key.cmp(&b.key) {
+            Ordering::Less => a.weight,
+            Ordering::Greater => b.weight,
+            Ordering::Equal => a.weight.saturating_add(b.weight),
+        };
+        Node { key: a.key.min(b.key), due: a.due.min(b.due), weight }
     }
 
-    fn challenge(&mut self, at: usize, option: &Standing, draw: u64) {
-        let weight = option.weight.max(1);
-        // Load per weight, compared without dividing.
-        let load = u64::from(option.in_flight) * u64::from(self.weight);
-        let best_load = u64::from(self.in_flight) * u64::from(weight);
-        if load < best_load {
-            *self = Best::new(at, option);
-        } else if load == best_load {
-            self.equals += u64::from(weight);
-            if mix(draw, at as u64) % self.equals < u64::from(weight) {
-                *self = Best { equals: self.equals, ..Best::new(at, option) };
+    fn is_open(self) -> bool {
+        self.key < FULL
+    }
+}
+
+/// What decides among those that can be chosen: tier, then scarcity, then load. Lower is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank(u64);
+
+impl Rank {
+    /// The rank of one that can be chosen.
+    pub fn of(standing: &Standing) -> Rank {
+        let tier = u64::from(standing.tier.min(LAST_TIER));
+        let above = tier << SCARCITY_BITS | u64::from(standing.scarcity);
+        Rank(above << LOAD_BITS | load(standing.in_flight, standing.weight))
+    }
+
+    /// Its tier.
+    pub fn tier(self) -> u64 {
+        self.0 >> (LOAD_BITS + SCARCITY_BITS)
+    }
+
+    /// Its scarcity.
+    pub fn scarcity(self) -> u64 {
+        (self.0 >> LOAD_BITS) & ((1 << SCARCITY_BITS) - 1)
+    }
+
+    fn load(self) -> u64 {
+        self.0 & ((1 << LOAD_BITS) - 1)
+    }
+
+    /// Whether it may be taken where another is the best.
+    pub fn beside(self, best: Rank) -> Fitness {
+        if self.tier() != best.tier() || (self.scarcity() >= ALMOST_USED_UP && self.scarcity() > best.scarcity()) {
+            return Fitness::Spared;
+        }
+        let is_crowded = self.load() > 2 * best.load() + CROWD;
+        if is_crowded { Fitness::Crowded } else { Fitness::Fit }
+    }
+}
+
+/// Load for its weight, in fractions fine enough that equal shares are equal numbers.
+fn load(in_flight: u32, weight: u32) -> u64 {
+    ((u64::from(in_flight) << 20) / u64::from(weight.max(1))).min((1 << LOAD_BITS) - 1)
+}
+
+/// The standings of a fixed number of options.
+#[derive(Debug)]
+pub struct Schedule {
+    /// The root at 1, the children of a node at twice its place, the leaves behind the inner nodes.
+    nodes: Box<[Node]>,
+    options: usize,
+    began: Moment,
+}
+
+impl Schedule {
+    /// A schedule in which no option can be chosen yet.
+    pub fn new(options: usize, began: Moment) -> Schedule {
+        Schedule { nodes: vec![Node::NONE; 2 * options.max(1)].into(), options, began }
+    }
+
+    /// Says how an option stands.
+    pub fn set(&mut self, option: usize, standing: &Standing) {
+        let node = match standing.readiness {
+            Readiness::Open => {
+                let Rank(key) = Rank::of(standing);
+                Node { key, due: self.nanos(standing.review), weight: standing.weight.clamp(1, MOST_WEIGHT) }
+            }
+            // The end of a request makes it known again.
+            Readiness::Full => Node { key: FULL, ..Node::NONE },
+            Readiness::Away(until) => Node { due: self.nanos(until), ..Node::NONE },
+        };
+        self.put(option, node);
+    }
+
+    /// Chooses among all options but the `left_out` ones.
+    pub fn choose(&mut self, left_out: &[usize], draw: u64) -> Choice {
+        self.without(left_out, |schedule| schedule.best(draw))
+    }
+
+    /// Whether an option may be taken although it is not the best.
+    pub fn fitness(&mut self, option: usize, left_out: &[usize]) -> Fitness {
+        let own = self.nodes.get(self.options + option).copied().filter(|_| option < self.options);
+        let Some(own) = own.filter(|_| !left_out.contains(&option)) else { return Fitness::Unfit };
+        if !own.is_open() {
+            return if own.key == FULL { Fitness::Full } else { Fitness::Unfit };
+        }
+        let best = self.without(left_out, |schedule| schedule.root());
+        Rank(own.key).beside(Rank(best.key))
+    }
+
+    /// Whether there is anything to choose.
+    pub fn is_any_open(&self) -> bool {
+        self.root().is_open()
+    }
+
+    /// An option whose review is due.
+    pub fn due(&self, now: Moment) -> Option<usize> {
+        let now = self.nanos(Some(now));
+        if self.root().due > now {
+            return None;
+        }
+        let mut at = 1;
+        while at < self.options {
+            at = if self.node(2 * at).due <= now { 2 * at } else { 2 * at + 1 };
+        }
+        Some(at - self.options)
+    }
+
+    fn best(&self, draw: u64) -> Choice {
+        let root = self.root();
+        if !root.is_open() {
+            // Where none is open, whatever is due is away.
+            let until = (root.due != NEVER).then(|| self.began.plus(Duration::from_nanos(root.due)));
+            return if root.key == FULL { Choice::Busy { until } } else { Choice::Away { until } };
+        }
+        let mut at = 1;
+        while at < self.options {
+            let (left, right) = (self.node(2 * at), self.node(2 * at + 1));
+            let go_left = match left.key.cmp(&right.key) {
+                Ordering::Less => true,
+                Ordering::Greater => false,
+                Ordering::Equal => {
+                    let (left, both) = (u64::from(left.weight), u64::from(left.weight) + u64::from(right.weight));
+                    mix(draw, at as u64) % both.max(1) < left
+                }
+            };
+            at = if go_left { 2 * at } else { 2 * at + 1 };
+        }
+        Choice::Pick(at - self.options)
+    }
+
+    /// Does something as if some options could not be chosen. Those that are away still come back.
+    fn without<T>(&mut self, left_out: &[usize], act: impl FnOnce(&Schedule) -> T) -> T {
+        if left_out.is_empty() {
+            return act(self);
+        }
+        let mut kept = [None; MOST_LEFT_OUT];
+        for (option, kept) in left_out.iter().zip(&mut kept) {
+            let Some(node) = self.nodes.get(self.options + *option).copied().filter(|_| *option < self.options) else {
+                continue;
+            };
+            *kept = Some((*option, node));
+            let due = if node.is_open() { NEVER } else { node.due };
+            self.put(*option, Node { due, ..Node::NONE });
+        }
+        let outcome = act(self);
+        // Backwards, so that one that was named twice gets its first standing again.
+        for (option, node) in kept.into_iter().rev().flatten() {
+            self.put(option, node);
+        }
+        outcome
+    }
+
+    fn put(&mut self, option: usize, node: Node) {
+        let mut at = self.options + option;
+        match self.nodes.get_mut(at) {
+            Some(leaf) if option < self.options => *leaf = node,
+            Some(_) | None => return,
+        }
+        while at > 1 {
+            at /= 2;
+            let new = Node::of_two(self.node(2 * at), self.node(2 * at + 1));
+            match self.nodes.get_mut(at) {
+                Some(old) if *old != new => *old = new,
+                Some(_) | None => return,
             }
         }
     }
-}
 
-fn earlier(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.mono < a.mono { b } else { a }),
-        (a, b) => a.or(b),
+    fn root(&self) -> Node {
+        self.node(1)
+    }
+
+    fn node(&self, at: usize) -> Node {
+        self.nodes.get(at).copied().unwrap_or(Node::NONE)
+    }
+
+    fn nanos(&self, moment: Option<Moment>) -> u64 {
+        moment.map_or(NEVER, |moment| u64::try_from(moment.since(self.began).as_nanos()).unwrap_or(NEVER))
     }
 }
+
+/// The most options that one choice leaves out.
+pub const MOST_LEFT_OUT: usize = 128;
+
+/// Options that a choice leaves out: those of a list, then others, without allocating. What does not fit is forgotten.
+#[derive(Clone, Debug)]
+pub struct LeftOut {
+    options: [usize; MOST_LEFT_OUT],
+    count: usize,
+}
+
+impl LeftOut {
+    /// Those of a list.
+    pub fn of(list: &[usize]) -> LeftOut {
+        let mut left_out = LeftOut { options: [0; MOST_LEFT_OUT], count: 0 };
+        list.iter().for_each(|option| left_out.add(*option));
+        left_out
+    }
+
+    /// One more.
+    pub fn add(&mut self, option: usize) {
+        if let Some(place) = self.options.get_mut(self.count) {
+            *place = option;
+            self.count += 1;
+        }
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[usize] {
+        self.options.get(..self.count).unwrap_or_default()
+    }
+}
+/// From this scarcity on an option is spared for those who have no other.
+const ALMOST_USED_UP: u64 = 7;
+/// So much load more than twice the best's is a crowd: four requests in flight at weight 1.
+const CROWD: u64 = 4 << 20;
 
 /// Another random number out of `draw`: SplitMix64's finaliser.
 pub fn mix(draw: u64, salt: u64) -> u64 {
@@ -135,23 +340,29 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use proptest::prelude::*;
-    use std::time::Duration;
 
-    const OPEN: Standing = Standing { target: 0, priority: 0, weight: 1, in_flight: 0, readiness: Readiness::Open };
+    const OPEN: Standing =
+        Standing { tier: 0, scarcity: 0, weight: 1, in_flight: 0, readiness: Readiness::Open, review: None };
+    const FULL_ONE: Standing = Standing { readiness: Readiness::Full, ..OPEN };
 
-    fn away(wait: u64) -> Standing {
-        let until = ManualClock::new().now().plus(Duration::from_secs(wait));
-        Standing { readiness: Readiness::Away(Some(until)), ..OPEN }
+    fn away(wait: u64, now: Moment) -> Standing {
+        Standing { readiness: Readiness::Away(Some(now.plus(Duration::from_secs(wait)))), ..OPEN }
     }
 
-    fn full() -> Standing {
-        Standing { readiness: Readiness::Full, ..OPEN }
+    fn schedule(standings: &[Standing], now: Moment) -> Schedule {
+        let mut schedule = Schedule::new(standings.len(), now);
+        standings.iter().enumerate().for_each(|(at, standing)| schedule.set(at, standing));
+        schedule
     }
 
-    fn counts(options: &[Standing], draws: u64) -> Vec<u32> {
-        let mut counts = vec![0; options.len()];
+    fn of(standings: &[Standing]) -> Schedule {
+        schedule(standings, ManualClock::new().now())
+    }
+
+    fn counts(standings: &[Standing], draws: u64) -> Vec<u32> {
+        let (mut schedule, mut counts) = (of(standings), vec![0; standings.len()]);
         for seed in 0..draws {
-            match select(options.iter().copied(), mix(seed, 7)) {
+            match schedule.choose(&[], mix(seed, 7)) {
                 Choice::Pick(at) => counts[at] += 1,
                 other => panic!("{other:?}"),
             }
@@ -161,26 +372,31 @@ mod tests {
 
     #[test]
     fn a_cooling_account_is_never_chosen() {
-        let options = [OPEN, away(30)];
+        let now = ManualClock::new().now();
+        let mut schedule = schedule(&[OPEN, away(30, now)], now);
         for seed in 0..200 {
-            assert_eq!(select(options, seed), Choice::Pick(0), "seed {seed}");
+            assert_eq!(schedule.choose(&[], seed), Choice::Pick(0), "seed {seed}");
         }
     }
 
     #[test]
     fn a_lower_priority_number_is_always_tried_first() {
-        let options = [OPEN, Standing { priority: 1, weight: 1000, ..OPEN }];
+        let options = [OPEN, Standing { tier: 1, weight: 1000, ..OPEN }];
         assert_eq!(counts(&options, 500), [500, 0]);
-        let busy = [Standing { in_flight: 1_000_000, ..OPEN }, Standing { priority: 1, ..OPEN }];
-        assert_eq!(counts(&busy, 500), [500, 0], "load does not outweigh priority");
-        let full_first = [full(), Standing { priority: 1, ..OPEN }];
+        let busy = [Standing { in_flight: 1_000_000, scarcity: 8, ..OPEN }, Standing { tier: 1, ..OPEN }];
+        assert_eq!(counts(&busy, 500), [500, 0], "neither load nor scarcity outweighs priority");
+        let full_first = [FULL_ONE, Standing { tier: 1, ..OPEN }];
         assert_eq!(counts(&full_first, 500), [0, 500], "but a full tier makes way");
     }
 
     #[test]
-    fn all_of_one_target_come_before_the_next() {
-        let options = [Standing { priority: 9, ..OPEN }, Standing { target: 1, priority: 0, ..OPEN }];
-        assert_eq!(counts(&options, 100), [100, 0]);
+    fn the_most_headroom_comes_before_the_least_load() {
+        let options = [
+            Standing { scarcity: 3, ..OPEN },
+            Standing { scarcity: 2, in_flight: 50, ..OPEN },
+            Standing { scarcity: 8, ..OPEN },
+        ];
+        assert_eq!(counts(&options, 100), [0, 100, 0]);
     }
 
     #[test]
@@ -206,57 +422,100 @@ mod tests {
     fn the_same_draw_gives_the_same_choice() {
         let options = [OPEN; 20];
         for seed in 0..100 {
-            assert_eq!(select(options, seed), select(options, seed));
+            assert_eq!(of(&options).choose(&[], seed), of(&options).choose(&[], seed));
         }
         assert!(counts(&options, 2_000).iter().all(|count| *count > 50), "and every equal has its turn");
     }
 
     #[test]
     fn busy_and_away_are_told_apart_with_the_earliest_return() {
-        let (soon, late) = (away(5), away(50));
-        let Readiness::Away(soonest) = soon.readiness else { unreachable!() };
-        assert_eq!(select([late, soon], 0), Choice::Away { until: soonest });
-        assert_eq!(select([late, full(), soon], 0), Choice::Busy { until: soonest });
-        assert_eq!(select([Standing { readiness: Readiness::Away(None), ..OPEN }], 0), Choice::Away { until: None });
-        assert_eq!(select([], 0), Choice::Away { until: None });
+        let now = ManualClock::new().now();
+        let soonest = Some(now.plus(Duration::from_secs(5)));
+        let (soon, late) = (away(5, now), away(50, now));
+        assert_eq!(schedule(&[late, soon], now).choose(&[], 0), Choice::Away { until: soonest });
+        assert_eq!(schedule(&[late, FULL_ONE, soon], now).choose(&[], 0), Choice::Busy { until: soonest });
+        let lost = Standing { readiness: Readiness::Away(None), ..OPEN };
+        assert_eq!(schedule(&[lost], now).choose(&[], 0), Choice::Away { until: None });
+        assert_eq!(schedule(&[], now).choose(&[], 0), Choice::Away { until: None });
     }
 
     #[test]
-    fn tiers_behind_the_first_open_one_are_not_looked_at() {
-        let options = [OPEN, Standing { priority: 1, ..OPEN }, Standing { priority: 2, ..OPEN }];
-        let mut looked = 0;
-        select(options.into_iter().inspect(|_| looked += 1), 0);
-        assert_eq!(looked, 2, "the second shows that the tier is over");
+    fn what_is_left_out_counts_neither_as_open_nor_as_full_and_is_there_again_afterwards() {
+        let now = ManualClock::new().now();
+        let mut schedule = schedule(&[OPEN, FULL_ONE, away(9, now)], now);
+        let back = Some(now.plus(Duration::from_secs(9)));
+        assert_eq!(schedule.choose(&[0, 1, 0], 0), Choice::Away { until: back });
+        assert_eq!(schedule.choose(&[0, 7], 0), Choice::Busy { until: back });
+        assert_eq!(schedule.choose(&[], 0), Choice::Pick(0));
+    }
+
+    #[test]
+    fn an_option_is_due_when_it_comes_back_or_asked_for_a_review() {
+        let clock = ManualClock::new();
+        let review = Some(clock.now().plus(Duration::from_secs(2)));
+        let mut schedule = schedule(&[Standing { review, ..OPEN }, away(4, clock.now()), OPEN], clock.now());
+        assert_eq!(schedule.due(clock.now()), None);
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(schedule.due(clock.now()), Some(0));
+        schedule.set(0, &OPEN);
+        assert_eq!(schedule.due(clock.now()), None);
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(schedule.due(clock.now()), Some(1));
+    }
+
+    #[test]
+    fn one_that_is_not_the_best_is_fit_within_reason() {
+        let with = |standing| of(&[OPEN, standing]).fitness(1, &[]);
+        assert_eq!(with(Standing { in_flight: 4, scarcity: 3, ..OPEN }), Fitness::Fit);
+        assert_eq!(with(Standing { in_flight: 5, ..OPEN }), Fitness::Crowded);
+        assert_eq!(with(Standing { scarcity: 8, ..OPEN }), Fitness::Spared, "nearly used up");
+        assert_eq!(with(Standing { tier: 1, ..OPEN }), Fitness::Spared, "of a later tier");
+        assert_eq!(with(FULL_ONE), Fitness::Full);
+        assert_eq!(with(Standing { readiness: Readiness::Away(None), ..OPEN }), Fitness::Unfit);
+        let scarce = Standing { scarcity: 8, ..OPEN };
+        assert_eq!(of(&[scarce, scarce]).fitness(1, &[]), Fitness::Fit, "where all are, none is spared");
+        assert_eq!(of(&[OPEN, OPEN]).fitness(1, &[1]), Fitness::Unfit);
+    }
+
+    /// The choice as it is defined: by looking at all.
+    fn defined(standings: &[Standing], left_out: &[usize]) -> Vec<usize> {
+        let open = |at: &usize| standings[*at].readiness == Readiness::Open && !left_out.contains(at);
+        let key = |s: &Standing| (s.tier, s.scarcity, load(s.in_flight, s.weight));
+        let best = (0..standings.len()).filter(open).map(|at| key(&standings[at])).min();
+        (0..standings.len()).filter(open).filter(|at| Some(key(&standings[*at])) == best).collect()
     }
 
     proptest! {
         #[test]
-        fn the_choice_is_open_and_of_the_first_tier_that_has_an_open_one(
-            options in prop::collection::vec((0_u32..3, 0_u32..3, 0_u32..4, 0_u32..4, 0_u8..3), 0..20), draw in any::<u64>()
+        fn the_tournament_chooses_what_a_look_at_all_would(
+            changes in prop::collection::vec((0_usize..13, 0_u32..3, 0_u8..3, 1_u32..4, 0_u32..4, 0_u8..4), 1..60),
+            left_out in prop::collection::vec(0_usize..13, 0..4), options in 1_usize..13, draw in any::<u64>()
         ) {
-            let mut options: Vec<Standing> = options
-                .into_iter()
-                .map(|(target, priority, weight, in_flight, state)| {
-                    let readiness = match state {
-                        0 => Readiness::Open,
-                        1 => Readiness::Full,
-                        _ => Readiness::Away(None),
-                    };
-                    Standing { target, priority, weight, in_flight, readiness }
-                })
-                .collect();
-            options.sort_by_key(|o| (o.target, o.priority));
-            let first_open = options.iter().find(|o| o.readiness == Readiness::Open);
-            match select(options.iter().copied(), draw) {
-                Choice::Pick(at) => {
-                    prop_assert_eq!(options[at].readiness, Readiness::Open);
-                    let first = first_open.unwrap();
-                    prop_assert_eq!((options[at].target, options[at].priority), (first.target, first.priority));
+            let now = ManualClock::new().now();
+            let closed = Standing { readiness: Readiness::Away(None), ..OPEN };
+            let mut standings = vec![closed; options];
+            let mut schedule = schedule(&standings, now);
+            for (at, tier, scarcity, weight, in_flight, state) in changes {
+                let readiness = match state {
+                    0 => Readiness::Full,
+                    1 => Readiness::Away(Some(now.plus(Duration::from_secs(in_flight.into())))),
+                    _ => Readiness::Open,
+                };
+                let at = at % options;
+                standings[at] = Standing { tier, scarcity, weight, in_flight, readiness, review: None };
+                schedule.set(at, &standings[at]);
+                let best = defined(&standings, &left_out);
+                let returns = standings.iter().filter_map(|s| match s.readiness {
+                    Readiness::Away(until) => until.map(|until| until.mono),
+                    Readiness::Open | Readiness::Full => None,
+                });
+                let soonest = returns.min();
+                let full = (0..options).any(|at| standings[at].readiness == Readiness::Full && !left_out.contains(&at));
+                match schedule.choose(&left_out, draw) {
+                    Choice::Pick(at) => prop_assert!(best.contains(&at)),
+                    Choice::Busy { until } => prop_assert!(best.is_empty() && full && until.map(|u| u.mono) == soonest),
+                    Choice::Away { until } => prop_assert!(best.is_empty() && !full && until.map(|u| u.mono) == soonest),
                 }
-                Choice::Busy { .. } => {
-                    prop_assert!(first_open.is_none() && options.iter().any(|o| o.readiness == Readiness::Full));
-                }
-                Choice::Away { .. } => prop_assert!(options.iter().all(|o| matches!(o.readiness, Readiness::Away(_)))),
             }
         }
     }

@@ -1,7 +1,11 @@
 //! Accounts for the tests of this folder.
 
-use super::pool::{Account, Pool};
+use super::{
+    live::{Account, Common, Live},
+    pool::{Pool, Terms},
+};
 use crate::{
+    clock::ManualClock,
     config::{AccountSettings, Cooldown, Http2, Limits, ModelAlias, ModelRule, Target, Timeouts, secret::Secret},
     provider,
 };
@@ -70,13 +74,19 @@ impl Draft {
         self
     }
 
+    pub(super) fn rpm(mut self, rpm: u64) -> Draft {
+        self.0.limits.rpm = Some(rpm);
+        self
+    }
+
     pub(super) fn key(mut self, key: &str) -> Draft {
         self.0.api_key = Some(Secret::new(key));
         self
     }
 
     pub(super) fn into_account(self) -> Arc<Account> {
-        Arc::new(Account { settings: Arc::new(self.0), live: Arc::default() })
+        let common = Common::new(1, ManualClock::new().now());
+        Arc::new(Account { settings: Arc::new(self.0), live: Arc::new(Live::new(&common)) })
     }
 }
 
@@ -94,5 +104,6 @@ pub(super) fn pool(accounts: &[Draft], aliases: &[Arc<ModelAlias>]) -> Pool {
 
 pub(super) fn reloaded(accounts: &[Draft], aliases: &[Arc<ModelAlias>], previous: Option<&Pool>) -> Pool {
     let settings: Vec<_> = accounts.iter().map(|draft| Arc::new(draft.0.clone())).collect();
-    Pool::of(&settings, aliases, COOLDOWN, previous)
+    let terms = Terms { cooldown: COOLDOWN, ..Terms::default() };
+    Pool::of((&settings, aliases), terms, previous, ManualClock::new().now())
 }

@@ -69,7 +69,7 @@ impl View {
             models: settings.models.iter().map(rule).collect(),
             formats: settings.formats.iter().map(|format| format.name()).collect(),
             state: Standing::new(live.state(now), now),
-            in_flight: live.in_flight.count(),
+            in_flight: live.in_flight(),
             concurrency: settings.limits.concurrency,
             models_away: away.map(|(model, state)| ModelAway { model, state: Standing::new(state, now) }).collect(),
         }

@@ -30,7 +30,7 @@ fn account_now(account: &Account, now: Moment) -> AccountNow {
     AccountNow {
         name: account.settings.name.clone(),
         state: state.name(),
-        in_flight: account.live.in_flight.count(),
+        in_flight: account.live.in_flight(),
         cooldown: until(state).map_or(Duration::ZERO, |until| until.since(now)),
         windows: Vec::new(),
     }

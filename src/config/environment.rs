@@ -79,6 +79,7 @@ pub(super) fn config(surroundings: &Surroundings<'_>) -> Result<Loaded, Faults> 
         budgets: Default::default(),
         client_address: Default::default(),
         queue: Default::default(),
+        affinity: Default::default(),
         headers: Default::default(),
         server,
         translation: Default::default(),

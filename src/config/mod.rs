@@ -44,8 +44,7 @@ use std::{
     sync::Arc,
 };
 pub use tuning::{
-    Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, LogSettings, MetricBounds, Queue,
-    ServerSettings, Streams, Timeouts, Translation,
+    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
 };
 
 /// The largest configuration file that is read.
@@ -86,6 +85,8 @@ pub struct Config {
     pub client_address: ClientAddress,
     /// Waiting for a free account.
     pub queue: Queue,
+    /// Keeping conversations on their accounts.
+    pub affinity: Affinity,
     /// Header allow-lists.
     pub headers: HeaderRules,
     /// What to do about fields that a translation cannot carry.
@@ -143,9 +144,8 @@ impl Config {
         let mut paths = Vec::new();
         let mut note = |path: String, is_set: bool| paths.extend(is_set.then_some(path));
         for (index, account) in self.accounts.iter().enumerate() {
-            note(format!("accounts[{index}].limits.rpm"), account.limits.rpm.is_some());
-            note(format!("accounts[{index}].limits.tpm"), account.limits.tpm.is_some());
-            note(format!("accounts[{index}].quotas"), !account.quotas.is_empty());
+            let in_money = account.quotas.iter().any(|quota| quota.cost_nanos.is_some());
+            note(format!("accounts[{index}].quotas[].cost_usd"), in_money);
         }
         paths
     }

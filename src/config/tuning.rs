@@ -219,6 +219,21 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
+/// Keeping conversations on their accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// Conversations that are remembered. Default 100 000; none switches it off.
+    pub entries: usize,
+    /// How long one that is not used is remembered at most. Default 1 h.
+    pub expiry: Duration,
+}
+
+impl Default for Affinity {
+    fn default() -> Self {
+        Affinity { entries: 100_000, expiry: Duration::from_secs(60 * 60) }
+    }
+}
+
 /// What to do about fields of a request that the serving account's wire format cannot say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Translation {

@@ -7,6 +7,7 @@ use super::{
     book,
     bounds::WaitPermit,
     estimate,
+    claim,
     exchange::{Attempt, Exchange, Plan, Request},
     internal,
     lane::Translation,
@@ -16,8 +17,8 @@ use super::{
 };
 use crate::{
     account::{
-        Lease,
-        pool::{Candidate, Demand, Unavailable},
+        Lease, Pool,
+        pool::{Candidate, Candidates, Demand, Unavailable},
     },
     clock::Moment,
     error::{Reason, Rejection},
@@ -56,22 +57,26 @@ pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), R
     if exchange.snapshot.config.prices.unpriced == Unpriced::Refuse && !endpoint.is_counting() {
         candidates = priced(exchange, &candidates)?;
     }
-    exchange.plan = Some(Plan { candidates, tried: Vec::new() });
+    let claim = claim::claim(exchange, request);
+    exchange.plan = Some(Plan { candidates, tried: Vec::new(), claim });
     Ok(())
 }
 
 /// The candidates whose model has a price; refuses where none has.
-fn priced(exchange: &Exchange, candidates: &[Candidate]) -> Result<Arc<[Candidate]>, Rejection> {
+fn priced(exchange: &Exchange, candidates: &Arc<Candidates>) -> Result<Arc<Candidates>, Rejection> {
     let prices = &exchange.snapshot.config.prices;
     let has_price = |candidate: &&Candidate| {
         prices.find(candidate.account.settings.provider.name(), &candidate.upstream_model).is_some()
     };
-    let priced: Arc<[Candidate]> = candidates.iter().filter(has_price).cloned().collect();
+    if candidates.iter().all(|candidate| has_price(&candidate)) {
+        return Ok(candidates.clone());
+    }
+    let priced: Vec<Candidate> = candidates.iter().filter(has_price).cloned().collect();
     if priced.is_empty() {
         let message = "the model has no price, and this gateway serves only models that have one";
         return Err(Rejection::new(Reason::ModelNotAllowed, message).at("model"));
     }
-    Ok(priced)
+    Ok(Arc::new(Candidates::new(priced)))
 }
 
 fn unknown_model(exchange: &Exchange, model: &str, endpoint: &Endpoint) -> Rejection {
@@ -245,7 +250,10 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration)
     let Some(plan) = &exchange.plan else { return Err(internal("the plan was lost on its way")) };
     let queue = exchange.snapshot.config.queue;
     let deadline = Instant::now() + queue.timeout.min(time_left(shared, exchange));
-    let mut place = exchange.snapshot.pool.line_up(&plan.candidates, &plan.tried);
+    // So long the conversation's own account is waited for while others could serve.
+    let patience = Instant::now() + queue.cooldown;
+    let pool = &exchange.snapshot.pool;
+    let mut place = pool.line_up(&plan.candidates, &plan.tried, plan.claim, shared.live.clock.now());
     let mut waiting = None;
     let begun = shared.live.clock.now();
     let mut now = begun;
@@ -260,19 +268,25 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration)
                 let wait = back.map(|back| back.since(now));
                 match back.zip(wait).filter(|(_, wait)| plan.tried.is_empty() && *wait <= queue.cooldown) {
                     Some((back, _)) if until(back) < deadline => until(back),
+                    Some(_) | None if place.is_tied() && exchange.failures.is_empty() => return Err(tied(wait)),
                     Some(_) | None => return Err(nothing_left(exchange, wait)),
                 }
             }
         };
+        if Instant::now() >= patience && place.settle_for_another() {
+            continue;
+        }
         if Instant::now() >= deadline {
-            return Err(busy("every account that serves this model is busy: try again"));
+            return Err(busy("every account that serves this model is busy: try again", capacity(pool, wake)));
         }
         if waiting.is_none() {
             waiting = WaitPermit::take(&shared.live.counters, queue.length);
             if waiting.is_none() {
-                return Err(busy("every account is busy and the gateway's queue is full: try again"));
+                let message = "every account is busy and the gateway's queue is full: try again";
+                return Err(busy(message, capacity(pool, wake)));
             }
         }
+        let wake = if place.is_bound() { wake.min(patience) } else { wake };
         tokio::select! {
             () = place.called() => {}
             () = sleep_until(wake.min(deadline)) => {}
@@ -281,8 +295,23 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration)
     }
 }
 
-fn busy(message: &str) -> Rejection {
-    Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1)))
+fn busy(message: &str, wait: Duration) -> Rejection {
+    Rejection::new(Reason::Unavailable, message).after(Some(wait))
+}
+
+/// When there is a place for one more, about: an account's return, or the time in which the line moves up by its length.
+fn capacity(pool: &Pool, back: Instant) -> Duration {
+    const LEAST: Duration = Duration::from_secs(1);
+    let line = pool.line();
+    let moves = line.pace.saturating_mul(u32::try_from(line.waiting).unwrap_or(u32::MAX));
+    moves.min(back.saturating_duration_since(Instant::now())).max(LEAST)
+}
+
+/// The refusal of a request that continues a response whose account is away.
+fn tied(wait: Option<Duration>) -> Rejection {
+    let message = "the response that `previous_response_id` names is kept by an account that cannot serve now: \
+                   try again later, or send the whole conversation";
+    Rejection::new(Reason::Unavailable, message).at("previous_response_id").after(wait)
 }
 
 /// What the client is told when no account is left to try.

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     account::{
-        Lease,
-        pool::{Account, Candidate},
+        Claim, Lease,
+        pool::{Account, Candidates},
     },
     clock::Moment,
     config::secret::Secret,
@@ -161,6 +161,8 @@ pub(super) struct Request {
     pub is_named: bool,
     /// Whether the answer is to be streamed.
     pub stream: bool,
+    /// The session that the headers name, as a hash.
+    pub session: Option<u64>,
     /// The caller's query without its key.
     pub query: Option<String>,
     /// Keeps the body's size counted among the bytes in flight.
@@ -170,9 +172,11 @@ pub(super) struct Request {
 /// The ways to serve a request.
 pub(super) struct Plan {
     /// All of them, in order.
-    pub candidates: Arc<[Candidate]>,
+    pub candidates: Arc<Candidates>,
     /// Which have been tried.
     pub tried: Vec<usize>,
+    /// What the request brings along.
+    pub claim: Claim,
 }
 
 /// One attempt at one account.

@@ -3,7 +3,7 @@
 use super::{
     admission,
     bounds::RequestPermit,
-    dispatch, downstream, estimate,
+    claim, dispatch, downstream, estimate,
     exchange::{Answer, Exchange, Outcome, Request},
     ingress, internal, origin, rates, relay,
     route::{self, Target},
@@ -161,7 +161,8 @@ async fn take_request(
     };
     let stream = envelope.stream || matches!(endpoint, Endpoint::StreamGenerateContent { .. });
     let query = ingress::forwarded_query(head.uri.query());
-    exchange.request = Some(Request { body, envelope, model, is_named, stream, query, _permit: permit });
+    let session = claim::session(&head.headers);
+    exchange.request = Some(Request { body, envelope, model, is_named, stream, session, query, _permit: permit });
     Ok(())
 }
 

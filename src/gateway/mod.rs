@@ -8,6 +8,7 @@ mod book;
 mod bounds;
 mod call;
 mod catalog;
+mod claim;
 mod dispatch;
 mod downstream;
 mod egress;
@@ -126,6 +127,7 @@ impl ProxyHttp for Gateway {
         header: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        settle::header_came(&self.shared, exchange, header);
         relay::header(header, exchange)
     }
 

@@ -1,10 +1,10 @@
 //! The end of attempts and of exchanges: tells the account how it went, the client what went wrong, and the log all of it.
 
 use super::{
-    admission, book, dispatch,
+    admission, book, claim, dispatch,
     downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
     egress, estimate,
-    exchange::{Answer, Exchange, Failure, Outcome},
+    exchange::{Answer, Attempt, Exchange, Failure, Outcome},
     local,
     relay::{self, ANSWERED, FAILED_OVER, NOTHING_LEFT, SPENT},
     reply::Step,
@@ -13,18 +13,38 @@ use super::{
     token,
 };
 use crate::{
-    account::oauth::Trouble,
+    account::{Tokens, Took, oauth::Trouble},
     config::secret::Secret,
     error::{Reason, Rejection},
     ledger,
     provider::verdict::{FailureClass, Verdict},
     telemetry::{self, Access},
+    wire::Endpoint,
 };
-use pingora::{Error, ErrorSource, ErrorType, RetryType};
+use pingora::{Error, ErrorSource, ErrorType, RetryType, http::ResponseHeader};
 use pingora_proxy::{FailToProxy, Session};
 
 /// Connections kept from earlier that may turn out dead before a new one is opened.
 const MOST_STALE: u32 = 3;
+
+/// An answer's header has come: it may tell how much of the account's limits is left.
+pub(super) fn header_came(shared: &Shared, exchange: &Exchange, header: &ResponseHeader) {
+    if let Some(attempt) = exchange.attempt.as_ref().filter(|_| !header.status.is_informational()) {
+        exchange.snapshot.pool.report_headers(&attempt.lease, &header.headers, shared.live.clock.now());
+    }
+}
+
+/// What the answer used, for the account's own limits. Where the provider did not say, what was asked counts.
+fn charge_account(exchange: &mut Exchange) {
+    let request_bytes = exchange.request.as_ref().map_or(0, |request| request.body.len());
+    let Some(attempt) = &mut exchange.attempt else { return };
+    let Some(reply) = attempt.reply.as_ref().filter(|reply| (200..300).contains(&reply.status)) else { return };
+    let usage = &reply.seen().usage;
+    let input = if usage.is_empty() { request_bytes as u64 / 4 } else { usage.total_input() };
+    let tokens = Tokens { input, output: usage.output.unwrap_or(0) };
+    // What it cost is for the ledger to say.
+    attempt.lease.took(Took { tokens, cost_nanos: 0 });
+}
 
 /// The answer's first content has come: the account works.
 pub(super) fn answered(shared: &Shared, exchange: &mut Exchange) {
@@ -38,9 +58,19 @@ pub(super) fn answered(shared: &Shared, exchange: &mut Exchange) {
         shared.live.metrics.attempt(&settings.name, settings.provider.name(), None);
     }
     if good && telling {
-        let change = exchange.snapshot.pool.report_success(&attempt.lease, now);
+        let pool = &exchange.snapshot.pool;
+        if let (Some(id), Some(plan)) = (kept_response(attempt), &exchange.plan) {
+            pool.remember_response(&attempt.lease, claim::response(&plan.claim, id), now);
+        }
+        let change = pool.report_success(&attempt.lease, now);
         telemetry::account_changed(&attempt.lease.candidate.account.settings.name, change);
     }
+}
+
+/// The id of a response that its account keeps, and that a later request may continue there.
+fn kept_response(attempt: &Attempt) -> Option<&str> {
+    let is_own = attempt.translation.is_none() && matches!(attempt.endpoint, Endpoint::Responses);
+    attempt.reply.as_ref().filter(|_| is_own)?.seen().id.as_deref()
 }
 
 /// Books a failed attempt with its account, and keeps why for the client.
@@ -349,6 +379,7 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
         telemetry::lost(&exchange.id, formats, losses);
         shared.live.metrics.losses(formats, losses);
     }
+    charge_account(exchange);
     exchange.attempt = None;
     exchange.admission = None;
 }

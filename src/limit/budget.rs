@@ -103,6 +103,22 @@ impl Budgets {
         book.charge(used, at);
     }
 
+    /// The smallest share, from 0 to 1, that is left of any of these budgets.
+    pub fn least_left(&self, quotas: &[Quota], now: Moment) -> f64 {
+        let mut book = self.book();
+        let reserved = book.reserved;
+        let share = |quota: &Quota| {
+            let spent = book.tally(quota.window, now.unix_millis()).map_or_else(Amounts::default, |tally| tally.spent);
+            let taken = spent.plus(reserved);
+            let left = |unit: Unit| {
+                let limit = unit.limit(quota)?.max(1);
+                Some(limit.saturating_sub(unit.of(&taken)) as f64 / limit as f64)
+            };
+            Unit::ALL.into_iter().filter_map(left).fold(1.0, f64::min)
+        };
+        quotas.iter().map(share).fold(1.0, f64::min)
+    }
+
     /// How these budgets stand.
     pub fn standing(&self, quotas: &[Quota], now: Moment) -> Vec<Standing> {
         let mut book = self.book();
@@ -243,6 +259,16 @@ mod tests {
         budgets.settle(tokens(10), tokens(10), now.unix_millis());
         assert_eq!((spent(&budgets, Window::Day, tomorrow), spent(&budgets, Window::Week, tomorrow)), (0, 100));
         budgets.reserve(&day, tokens(100), tomorrow).unwrap();
+    }
+
+    #[test]
+    fn the_least_left_is_that_of_the_tightest_budget() {
+        let (budgets, now) = (Budgets::new(Zone::default()), morning());
+        let quotas = [quota(Window::Day, 100), quota(Window::Month, 1_000)];
+        budgets.reserve(&quotas, tokens(25), now).unwrap();
+        budgets.settle(Amounts::default(), tokens(25), now.unix_millis());
+        assert_eq!(budgets.least_left(&quotas, now), 0.5);
+        assert_eq!(budgets.least_left(&[], now), 1.0);
     }
 
     #[test]

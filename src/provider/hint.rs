@@ -9,11 +9,12 @@ use http::HeaderMap;
 use std::time::{Duration, SystemTime};
 
 /// No provider's window is longer; what lies beyond is a mistake, and would overflow clocks.
-const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// How long the provider asks to stay away, if it says so. Explicit words come first, then the windows that are used up:
 /// all of them must have come back, so the latest of these counts.
 pub(crate) fn told(headers: &HeaderMap, error: Option<&UpstreamError>, now: Moment) -> Option<Duration> {
+    let now = by_their_clock(headers, now);
     retry_after_ms(headers)
         .or_else(|| wait_until(text(headers, "retry-after")?, now))
         .or_else(|| error?.retry_after.filter(|wait| !wait.is_zero()))
@@ -28,12 +29,21 @@ pub(super) fn used_up_subscription(headers: &HeaderMap, now: Moment) -> Option<O
     if text(headers, "anthropic-ratelimit-unified-status")? != "rejected" {
         return None;
     }
+    let now = by_their_clock(headers, now);
     let windows = headers.keys().filter_map(|name| name.as_str().strip_prefix(PREFIX)?.strip_suffix("-status"));
     let resets = windows
         .filter(|window| text(headers, &format!("{PREFIX}{window}-status")) == Some("rejected"))
         .filter_map(|window| wait_until(text(headers, &format!("{PREFIX}{window}-reset"))?, now));
     let wait = resets.max().or_else(|| wait_until(text(headers, "anthropic-ratelimit-unified-reset")?, now));
     Some(wait.or_else(|| told(headers, None, now)).map(|wait| wait.min(LONGEST)))
+}
+
+/// Now, as the provider sees it: dates in its headers mean its own clock, which the `date` header tells to the second.
+pub(super) fn by_their_clock(headers: &HeaderMap, now: Moment) -> Moment {
+    const AGREES: Duration = Duration::from_secs(2);
+    let Some(theirs) = text(headers, "date").and_then(|date| httpdate::parse_http_date(date).ok()) else { return now };
+    let apart = theirs.duration_since(now.wall).unwrap_or_else(|error| error.duration());
+    if apart <= AGREES { now } else { Moment { wall: theirs, ..now } }
 }
 
 fn retry_after_ms(headers: &HeaderMap) -> Option<Duration> {
@@ -63,7 +73,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// A wait in any form that providers write one in: seconds, a span (`6m0.5s`), seconds or milliseconds since 1970, an
 /// RFC 3339 or an HTTP date.
-fn wait_until(text: &str, now: Moment) -> Option<Duration> {
+pub(super) fn wait_until(text: &str, now: Moment) -> Option<Duration> {
     if let Ok(number) = text.parse::<f64>() {
         return match number {
             n if n >= 1e11 => after(SystemTime::UNIX_EPOCH + seconds(n / 1000.0)?, now),
@@ -243,6 +253,13 @@ mod tests {
         assert_eq!(millis(&anthropic), Some(40_000));
         assert_eq!(millis(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1767225660000")]), Some(60_000));
         assert_eq!(millis(&[("x-ratelimit-remaining-tokens", "7"), ("x-ratelimit-reset-tokens", "1s")]), None);
+    }
+
+    #[test]
+    fn a_date_is_meant_by_the_clock_of_who_wrote_it() {
+        let date = ("date", "Thu, 01 Jan 2026 05:00:00 GMT");
+        assert_eq!(millis(&[date, ("retry-after", "Thu, 01 Jan 2026 05:00:09 GMT")]), Some(9_000));
+        assert_eq!(millis(&[date, ("retry-after", "7")]), Some(7_000), "a span needs no clock");
     }
 
     #[test]

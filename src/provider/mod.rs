@@ -7,6 +7,7 @@ mod azure;
 mod base_url;
 mod compatible;
 mod gemini;
+pub mod headroom;
 pub(crate) mod hint;
 mod openai;
 mod signs;

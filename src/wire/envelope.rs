@@ -9,7 +9,7 @@ mod form;
 
 pub use beside::put_beside_model;
 
-use super::{Endpoint, json};
+use super::{Endpoint, conversation::Conversation, json};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -26,6 +26,8 @@ pub struct Envelope {
     pub stream: bool,
     /// The most output tokens that the request allows, if it says so; the largest where it says so twice.
     pub max_output_tokens: Option<u64>,
+    /// The conversation that a call for a model's next turn belongs to.
+    pub conversation: Conversation,
 }
 
 /// Why a body cannot be read. `Display` says what and where.

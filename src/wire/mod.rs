@@ -6,6 +6,7 @@ pub mod anthropic;
 mod collect;
 mod compose;
 pub mod counting;
+pub mod conversation;
 pub mod elements;
 pub mod embeddings;
 pub mod endpoint;

@@ -29,7 +29,7 @@ impl Usage {
         *self == Usage::default()
     }
 
-    /// All input tokens: fresh, read from and written to the cache.
+    /// All input tokens: fresh, read from and written to the cache. Providers' numbers may be anything: it never overflows.
     pub fn total_input(&self) -> u64 {
         let counts = [self.input, self.cache_read, self.cache_write, self.cache_write_1h];
         counts.into_iter().flatten().fold(0, u64::saturating_add)

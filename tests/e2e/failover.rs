@@ -116,7 +116,7 @@ impl Two {
         None
     }
 
-    fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         let live = self.gateway.live();
         live.snapshot().pool.accounts()[0].live.state(live.clock.now())
     }
@@ -414,8 +414,9 @@ async fn lower_priorities_are_asked_first_and_weights_share_the_rest() {
     ];
     let gateway = Gateway::start(&accounts, "").await;
     let mut connection = client::Connection::open(gateway.address).await.unwrap();
-    for _ in 0..400 {
-        connection.send(&Chat.ask(Whole, "m", "hi")).await.unwrap();
+    for n in 0..400 {
+        // Each is a conversation of its own: one that goes on stays where it is.
+        connection.send(&Chat.ask(Whole, "m", &format!("conversation {n}"))).await.unwrap();
         assert_eq!(connection.receive().await.unwrap().status, 200);
     }
     let counts = upstreams.each_ref().map(|upstream| upstream.seen().len());

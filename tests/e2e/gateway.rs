@@ -128,10 +128,11 @@ impl Gateway {
             ("places in the queue", &live.counters.waiting),
         ];
         let counts = counters.map(|(name, counter)| (name.to_owned(), counter.load(Ordering::SeqCst)));
-        let leases =
-            snapshot.pool.accounts().iter().map(|account| {
-                (format!("leases of {}", account.settings.name), account.live.in_flight.count() as usize)
-            });
+        let leases = snapshot
+            .pool
+            .accounts()
+            .iter()
+            .map(|account| (format!("leases of {}", account.settings.name), account.live.in_flight() as usize));
         let waiting = ("places in the line".to_owned(), snapshot.pool.waiting());
         let total = Quota { window: Window::Total, tokens: None, requests: None, cost_nanos: None };
         let owners = live.limiter.owners();

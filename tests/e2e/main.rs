@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod accounts;
 mod admin;
 mod allowances;
 mod anthropic;

@@ -53,6 +53,7 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
         budgets: section.optional("budgets", tuning::budgets).unwrap_or_default(),
         client_address: section.optional("client_address", tuning::client_address).unwrap_or_default(),
         queue: section.optional("queue", tuning::queue).unwrap_or_default(),
+        affinity: section.optional("affinity", tuning::affinity).unwrap_or_default(),
         headers: section.optional("headers", tuning::headers).unwrap_or_default(),
         server: tuning::server(section.find("server"), &data_dir)?,
         translation: section.optional("translation", tuning::translation).unwrap_or_default(),

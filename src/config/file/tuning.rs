@@ -2,8 +2,7 @@
 
 use super::common::networks;
 use crate::config::{
-    Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, HeaderRules, LogSettings, MetricBounds,
-    Queue, ServerSettings, Streams, Timeouts, Translation,
+    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, HeaderRules, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
     headers::{DEFAULT_REQUEST, DEFAULT_RESPONSE},
     reader::Item,
 };
@@ -143,6 +142,16 @@ pub(super) fn queue(item: &Item<'_>) -> Option<Queue> {
     section.set("cooldown", &mut queue.cooldown, |item| item.duration(WAIT_OR_NONE));
     section.done();
     Some(queue)
+}
+
+/// `affinity`.
+pub(super) fn affinity(item: &Item<'_>) -> Option<Affinity> {
+    let mut section = item.section()?;
+    let mut affinity = Affinity::default();
+    section.set("entries", &mut affinity.entries, |item| item.count(0..=MANY));
+    section.set("expiry", &mut affinity.expiry, |item| item.duration(WAIT));
+    section.done();
+    Some(affinity)
 }
 
 /// `headers`: lists that replace the built-in ones; the word `default` in a list stands for the built-in one.

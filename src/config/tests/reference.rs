@@ -39,6 +39,7 @@ fn the_reference_file_shows_the_defaults() {
     assert_eq!(config.budgets, BudgetSettings::default());
     assert_eq!(config.client_address.header, ForwardedHeader::default());
     assert_eq!(config.ledger, crate::ledger::LedgerSettings::default());
+    assert_eq!(config.affinity, Affinity::default());
     assert_eq!(config.log, LogSettings::default());
     assert_eq!(config.metrics, MetricBounds::default());
     let sorted = |rules: &HeaderRules| {

@@ -4,7 +4,11 @@
 //! rest cost nothing: what is ignored is skipped without recursion.
 
 use super::{Envelope, Malformed, needs_model};
-use crate::wire::{Endpoint, WireFormat, lenient};
+use crate::wire::{
+    Endpoint, WireFormat,
+    conversation::{Conversation, Turns},
+    lenient,
+};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::{fmt, ops::Range};
@@ -24,6 +28,9 @@ pub(super) fn scan(endpoint: &Endpoint, body: &[u8]) -> Result<Envelope, Malform
         return Err(Malformed::at(name, format!("`{name}` stands in the request body twice")));
     }
     let mut envelope = Envelope { stream: fields.asks_for_stream(), ..Envelope::default() };
+    if endpoint.generates() || matches!(endpoint, Endpoint::ResponsesCompact) {
+        envelope.conversation = Conversation::of(format, &fields.told);
+    }
     match format {
         WireFormat::OpenaiChat | WireFormat::OpenaiResponses | WireFormat::Anthropic => {
             envelope.max_output_tokens = fields.max_tokens();
@@ -68,6 +75,8 @@ struct Fields<'a> {
     generation_config: Option<&'a RawValue>,
     requests: Option<&'a RawValue>,
     generate_content_request: Option<&'a RawValue>,
+    /// What tells the conversation.
+    told: Turns<'a>,
     /// Those that came more than once.
     twice: Vec<&'static str>,
 }
@@ -88,6 +97,16 @@ enum Name {
     Requests,
     #[serde(alias = "generateContentRequest")]
     GenerateContentRequest,
+    #[serde(alias = "input", alias = "contents")]
+    Messages,
+    #[serde(alias = "instructions", alias = "systemInstruction", alias = "system_instruction")]
+    System,
+    Tools,
+    Metadata,
+    #[serde(alias = "cachedContent", alias = "cached_content")]
+    PromptCacheKey,
+    PreviousResponseId,
+    Conversation,
     #[serde(other)]
     Other,
 }
@@ -110,7 +129,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                                 fields.twice.push(label);
                             }
                         }
-                        None => drop(object.next_value::<IgnoredAny>()?),
+                        None => match fields.told(&name) {
+                            Some(place) => *place = Some(object.next_value()?),
+                            None => drop(object.next_value::<IgnoredAny>()?),
+                        },
                     }
                 }
                 Ok(fields)
@@ -132,8 +154,38 @@ impl<'a> Fields<'a> {
             Name::GenerationConfig => ("generationConfig", &mut self.generation_config),
             Name::Requests => ("requests", &mut self.requests),
             Name::GenerateContentRequest => ("generateContentRequest", &mut self.generate_content_request),
-            Name::Other => return None,
+            Name::Messages
+            | Name::System
+            | Name::Tools
+            | Name::Metadata
+            | Name::PromptCacheKey
+            | Name::PreviousResponseId
+            | Name::Conversation
+            | Name::Other => return None,
         })
+    }
+
+    /// The places of what tells the conversation. It may stand there twice: which one counts is for the provider to say.
+    fn told(&mut self, name: &Name) -> Option<&mut Option<&'a RawValue>> {
+        match name {
+            Name::Messages => Some(&mut self.told.turns),
+            Name::System => Some(&mut self.told.system),
+            Name::Tools => Some(&mut self.told.tools),
+            Name::Metadata => Some(&mut self.told.metadata),
+            Name::PromptCacheKey => Some(&mut self.told.cache_key),
+            Name::PreviousResponseId => Some(&mut self.told.previous_response_id),
+            Name::Conversation => Some(&mut self.told.conversation),
+            Name::Model
+            | Name::Stream
+            | Name::MaxTokens
+            | Name::MaxCompletionTokens
+            | Name::MaxOutputTokens
+            | Name::Prompt
+            | Name::GenerationConfig
+            | Name::Requests
+            | Name::GenerateContentRequest
+            | Name::Other => None,
+        }
     }
 
     fn asks_for_stream(&self) -> bool {

@@ -33,7 +33,7 @@ pub(super) fn noted() -> Vec<String> {
 fn held(gateway: &Gateway) -> [usize; 4] {
     let live = gateway.running.as_ref().unwrap().live();
     let counters = &live.counters;
-    let in_flight = live.snapshot().pool.accounts().iter().map(|account| account.live.in_flight.count() as usize).sum();
+    let in_flight = live.snapshot().pool.accounts().iter().map(|account| account.live.in_flight() as usize).sum();
     let [requests, bytes, waiting] =
         [&counters.requests, &counters.body_bytes, &counters.waiting].map(|counter| counter.load(Ordering::SeqCst));
     [requests, bytes, waiting, in_flight]
