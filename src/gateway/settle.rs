@@ -19,7 +19,7 @@ use crate::{
     provider::verdict::{FailureClass, Verdict},
     telemetry::{self, Access},
 };
-use pingora::{Error, ErrorSource, ErrorType, RetryType};
+use pingora::{Error, ErrorSource, ErrorType, RetryType, protocols::l4::socket::SocketAddr};
 use pingora_proxy::{FailToProxy, Session};
 
 /// Connections kept from earlier that may turn out dead before a new one is opened.
@@ -225,7 +225,11 @@ fn decide_at_end(shared: &Shared, exchange: &mut Exchange) -> bool {
 /// Pingora gives up: writes what the client is still owed.
 pub(super) async fn fail(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
     if let Some(link) = exchange.link.clone() {
-        downstream::uninstall(session, &link);
+        let rest = downstream::uninstall(session, &link);
+        if !rest.is_empty() && *error.esource() != ErrorSource::Downstream {
+            // A client that cannot be written to is noticed below.
+            let _ = session.as_downstream_mut().response_duplex_vec(rest).await;
+        }
     }
     if downstream::answered(session).is_some() {
         end_shown(session, error, exchange).await;
@@ -321,6 +325,20 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
     exchange.attempt = None;
 }
 
+/// The client's address as `1.2.3.4:5`.
+fn client(address: &SocketAddr) -> String {
+    let Some(std::net::SocketAddr::V4(address)) = address.as_inet() else { return address.to_string() };
+    let mut number = itoa::Buffer::new();
+    let mut text = String::with_capacity("255.255.255.255:65535".len());
+    for (at, part) in address.ip().octets().into_iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { "." });
+        text.push_str(number.format(part));
+    }
+    text.push(':');
+    text.push_str(number.format(address.port()));
+    text
+}
+
 fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
     let attempt = exchange.attempt.as_ref();
     let reply = attempt.and_then(|attempt| attempt.reply.as_ref());
@@ -331,7 +349,7 @@ fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
         request: &exchange.id,
         user: exchange.caller.as_ref().map_or("-", |caller| caller.user.name.as_str()),
         key: exchange.caller.as_ref().map_or("-", |caller| &caller.key_id),
-        client: session.client_addr().map(ToString::to_string).unwrap_or_default(),
+        client: session.client_addr().map(client).unwrap_or_default(),
         call: exchange.endpoint().map_or("-", |endpoint| endpoint.name()),
         format: exchange.format.name(),
         upstream_format: attempt.map_or("-", |attempt| attempt.endpoint.format().name()),
@@ -358,4 +376,16 @@ fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
 /// A refusal for a client that left while it waited.
 pub(super) fn gone() -> Rejection {
     Rejection::new(Reason::ClientTooSlow, "the client went away")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_written_as_it_is_written_everywhere() {
+        for text in ["1.2.3.4:5", "255.255.255.255:65535", "0.0.0.0:0", "[::1]:80", "[2001:db8::1]:443"] {
+            assert_eq!(client(&SocketAddr::Inet(text.parse().unwrap())), text);
+        }
+    }
 }
