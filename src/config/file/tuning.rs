@@ -179,6 +179,8 @@ pub(super) fn log(item: &Item<'_>) -> Option<LogSettings> {
     let mut log = LogSettings::default();
     section.set("format", &mut log.json, |item| item.choice(&[("text", false), ("json", true)]));
     section.set("level", &mut log.level, |item| item.choice(&LEVELS));
+    section.set("hold", &mut log.hold, |item| item.duration(Duration::ZERO..=Duration::from_secs(10)));
+    section.set("hold_bytes", &mut log.hold_bytes, |item| item.bytes(BUFFER));
     section.done();
     Some(log)
 }
