@@ -7,10 +7,8 @@ use super::{
     reply::{Failed, Holding, Reply, Step, join},
     settle,
     state::Shared,
-    upstream,
 };
 use crate::{
-    config::HeaderRules,
     error::{Reason, Rejection},
     provider::verdict::Verdict,
     wire::{WireFormat, tap::Shape},
@@ -128,7 +126,7 @@ fn visible(header: &ResponseHeader, exchange: &Exchange) -> Result<ResponseHeade
     let mut shown = ResponseHeader::build_no_case(header.status, Some(12))?;
     for (name, value) in &header.headers {
         let framing = [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING].contains(name);
-        if framing || (!HeaderRules::is_forbidden(name.as_str()) && upstream::matches(rules, name.as_str())) {
+        if framing || rules.allows(name.as_str()) {
             shown.append_header(name.clone(), value.clone())?;
         }
     }

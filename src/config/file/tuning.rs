@@ -3,7 +3,7 @@
 use crate::config::{
     Bounds, Cooldown, Failover, HeaderRules, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts,
     Translation,
-    headers::{DEFAULT_REQUEST, DEFAULT_RESPONSE},
+    headers::{AllowList, DEFAULT_REQUEST, DEFAULT_RESPONSE},
     reader::Item,
 };
 use log::LevelFilter;
@@ -124,13 +124,13 @@ pub(super) fn headers(item: &Item<'_>) -> Option<HeaderRules> {
     Some(rules)
 }
 
-fn allow_list(item: &Item<'_>, built_in: &[&str]) -> Option<Vec<String>> {
+fn allow_list(item: &Item<'_>, built_in: &[&str]) -> Option<AllowList> {
     let mut list = item.items()?.iter().filter_map(header_pattern).collect::<Vec<_>>();
     if list.iter().any(|name| name == "default") {
-        list.retain(|name| name != "default" && !built_in.contains(&name.as_str()));
+        list.retain(|name| name != "default");
         list.extend(built_in.iter().map(|name| (*name).to_owned()));
     }
-    Some(list)
+    Some(list.into_iter().collect())
 }
 
 fn header_pattern(item: &Item<'_>) -> Option<String> {
