@@ -14,6 +14,7 @@ mod abuse;
 mod admin;
 mod anthropic;
 mod bodies;
+mod bursts;
 mod client;
 mod client_h2;
 #[path = "../support/dice.rs"]
