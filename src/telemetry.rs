@@ -7,7 +7,7 @@ use crate::{
     provider::verdict::Verdict,
     wire::{Usage, WireFormat, loss::Losses},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::{
     fmt::Write as _,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -102,8 +102,24 @@ struct Line<'a> {
     reasoning: Option<u64>,
     bytes_in: usize,
     bytes_out: usize,
-    first_ms: Option<f64>,
-    total_ms: f64,
+    first_ms: Option<Millis>,
+    total_ms: Millis,
+}
+
+/// Microseconds, which are shown as milliseconds.
+#[derive(Clone, Copy)]
+struct Millis(u64);
+
+impl Millis {
+    fn of(time: Duration) -> Millis {
+        Millis(u64::try_from((time.as_nanos() + 500) / 1000).unwrap_or(u64::MAX))
+    }
+}
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0 as f64 / 1e3)
+    }
 }
 
 impl Access<'_> {
@@ -114,10 +130,6 @@ impl Access<'_> {
 /// The start of a text that others chose, as long as a line can bear.
 fn clip(text: &str) -> &str {
     text.char_indices().nth(Access::MOST_SHOWN).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
-}
-
-fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 impl<'a> Line<'a> {
@@ -148,50 +160,84 @@ impl<'a> Line<'a> {
             reasoning: u.reasoning,
             bytes_in: a.bytes_in,
             bytes_out: a.bytes_out,
-            first_ms: a.first_content.map(millis),
-            total_ms: millis(a.total),
+            first_ms: a.first_content.map(Millis::of),
+            total_ms: Millis::of(a.total),
         }
     }
 
     /// `name=value` pairs; a value with anything but plain characters is quoted.
     fn text(&self) -> String {
-        let mut out = String::with_capacity(400);
-        let mut put = |name: &str, value: &str| {
-            let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
-            let gap = if out.is_empty() { "" } else { " " };
-            let _ = match !value.is_empty() && value.chars().all(plain) {
-                true => write!(out, "{gap}{name}={value}"),
-                false => write!(out, "{gap}{name}={value:?}"),
-            };
-        };
-        let count = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        let mut out = String::with_capacity(512);
         for (name, value) in [
-            ("request", self.request),
-            ("user", self.user),
-            ("key", self.key),
-            ("client", self.client),
-            ("call", self.call),
-            ("format", self.format),
-            ("upstream_format", self.upstream_format),
-            ("model", self.model),
-            ("served_model", self.served_model),
-            ("account", self.account),
-            ("outcome", self.outcome),
-            ("failure", self.failure),
-            ("finish", self.finish),
+            ("request=", self.request),
+            (" user=", self.user),
+            (" key=", self.key),
+            (" client=", self.client),
+            (" call=", self.call),
+            (" format=", self.format),
+            (" upstream_format=", self.upstream_format),
+            (" model=", self.model),
+            (" served_model=", self.served_model),
+            (" account=", self.account),
+            (" outcome=", self.outcome),
+            (" failure=", self.failure),
+            (" finish=", self.finish),
         ] {
-            put(name, value);
+            put(&mut out, name, value);
         }
-        let tokens = [self.input, self.cache_read, self.cache_write, self.output, self.reasoning].map(count);
-        let [input, cache_read, cache_write, output, reasoning] = tokens;
-        let first = self.first_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.3}"));
-        let _ = write!(
-            out,
-            " stream={} status={} attempts={} input={input} cache_read={cache_read} cache_write={cache_write} \
-             output={output} reasoning={reasoning} bytes_in={} bytes_out={} first_ms={first} total_ms={:.3}",
-            self.stream, self.status, self.attempts, self.bytes_in, self.bytes_out, self.total_ms
-        );
+        out.push_str(if self.stream { " stream=true" } else { " stream=false" });
+        for (name, count) in [
+            (" status=", Some(u64::from(self.status))),
+            (" attempts=", Some(u64::from(self.attempts))),
+            (" input=", self.input),
+            (" cache_read=", self.cache_read),
+            (" cache_write=", self.cache_write),
+            (" output=", self.output),
+            (" reasoning=", self.reasoning),
+            (" bytes_in=", Some(self.bytes_in as u64)),
+            (" bytes_out=", Some(self.bytes_out as u64)),
+        ] {
+            out.push_str(name);
+            put_count(&mut out, count);
+        }
+        for (name, time) in [(" first_ms=", self.first_ms), (" total_ms=", Some(self.total_ms))] {
+            out.push_str(name);
+            put_millis(&mut out, time);
+        }
         out
+    }
+}
+
+/// A count, or a dash where it is not known.
+fn put_count(out: &mut String, count: Option<u64>) {
+    match count {
+        Some(count) => out.push_str(itoa::Buffer::new().format(count)),
+        None => out.push('-'),
+    }
+}
+
+/// A time in milliseconds with three decimals, or a dash where it is not known.
+fn put_millis(out: &mut String, time: Option<Millis>) {
+    let Some(Millis(micros)) = time else { return out.push('-') };
+    put_count(out, Some(micros / 1000));
+    let rest = micros % 1000;
+    out.push_str(if rest < 10 {
+        ".00"
+    } else if rest < 100 {
+        ".0"
+    } else {
+        "."
+    });
+    put_count(out, Some(rest));
+}
+
+fn put(out: &mut String, name: &str, value: &str) {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
+    out.push_str(name);
+    if !value.is_empty() && value.bytes().all(is_plain) {
+        out.push_str(value);
+    } else {
+        let _ = write!(out, "{value:?}");
     }
 }
 

@@ -1,11 +1,18 @@
 //! Sets the log up: where its lines go and what they look like.
 
+use super::outlet::Outlet;
 use crate::{
     clock::Clock,
     config::LogSettings,
     telemetry::{self, ACCESS},
 };
-use std::io::Write as _;
+use std::{cell::RefCell, io::Write as _, sync::Arc};
+
+/// The log of this process: which records are shown, and where they go.
+struct Log {
+    filter: env_logger::Logger,
+    outlet: Arc<Outlet>,
+}
 
 /// Starts the log of this process. `SUB2API_LOG` overrides the level (`debug`, or `sub2api=debug,pingora=info`).
 pub(super) fn start(settings: &LogSettings) {
@@ -19,30 +26,83 @@ pub(super) fn start(settings: &LogSettings) {
     if let Ok(filters) = std::env::var("SUB2API_LOG") {
         builder.parse_filters(&filters);
     }
-    builder.format(|out, record| {
-        let time = timestamp();
-        let message = record.args().to_string();
-        if !telemetry::is_json() {
-            return writeln!(out, "{time} {:<5} {}", record.level(), message.replace('\n', "\n    "));
-        }
-        if record.target() == ACCESS {
-            let fields = message.strip_prefix('{').unwrap_or(&message);
-            return writeln!(out, "{{\"time\":\"{time}\",\"level\":\"INFO\",\"kind\":\"access\",{fields}");
-        }
-        let text = serde_json::to_string(&message).unwrap_or_default();
-        writeln!(out, "{{\"time\":\"{time}\",\"level\":\"{}\",\"kind\":\"log\",\"message\":{text}}}", record.level())
-    });
+    let filter = builder.build();
+    let level = filter.filter();
+    let outlet = Outlet::new(Box::new(std::io::stderr()), settings.hold, settings.hold_bytes);
     // A second call, in a program that embeds us, keeps the first one's settings.
-    let _ = builder.try_init();
+    if log::set_boxed_logger(Box::new(Log { filter, outlet })).is_ok() {
+        log::set_max_level(level);
+    }
 }
 
-/// The present as `2026-01-31T12:00:00.123Z`.
-fn timestamp() -> String {
+impl log::Log for Log {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.filter.matches(record) {
+            let is_access = record.target() == ACCESS;
+            self.outlet.put(!is_access, |out| write_line(out, record, is_access));
+        }
+    }
+
+    fn flush(&self) {
+        self.outlet.flush();
+    }
+}
+
+/// Appends a record as a line. Writing to memory does not fail.
+fn write_line(out: &mut Vec<u8>, record: &log::Record<'_>, is_access: bool) {
+    let (level, message) = (record.level(), record.args());
+    if !telemetry::is_json() {
+        put_time(out);
+        let _ = match is_access {
+            true => writeln!(out, " {level:<5} {message}"),
+            false => writeln!(out, " {level:<5} {}", message.to_string().replace('\n', "\n    ")),
+        };
+        return;
+    }
+    out.extend_from_slice(b"{\"time\":\"");
+    put_time(out);
+    let _ = write!(out, "\",\"level\":\"{level}\",\"kind\":");
+    if is_access {
+        out.extend_from_slice(b"\"access\"");
+        let fields = out.len();
+        let _ = writeln!(out, "{message}");
+        // The message is an object of its own: its fields go on behind ours.
+        if let Some(brace) = out.get_mut(fields) {
+            *brace = b',';
+        }
+    } else {
+        let text = serde_json::to_string(&message.to_string()).unwrap_or_default();
+        let _ = writeln!(out, "\"log\",\"message\":{text}}}");
+    }
+}
+
+/// Appends the present as `2026-01-31T12:00:00.123Z`. All but the fraction is made once a second.
+fn put_time(out: &mut Vec<u8>) {
+    thread_local! {
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
     let millis = Clock::System.now().unix_millis();
-    let (days, of_day) = (millis / 86_400_000, millis % 86_400_000);
+    let (second, fraction) = (millis / 1000, millis % 1000);
+    SECOND.with_borrow_mut(|(known, text)| {
+        if *known != second {
+            (*known, *text) = (second, date_and_time(second));
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+    let digit = |of: u64| b'0' + (fraction / of % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
+}
+
+/// A second counted from 1970 as `2026-01-31T12:00:00`.
+fn date_and_time(second: u64) -> String {
+    let (days, of_day) = (second / 86_400, second % 86_400);
     let (year, month, day) = civil(days);
-    let (hours, minutes, seconds) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", of_day % 1000)
+    let (hours, minutes, seconds) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}")
 }
 
 /// The date of a day counted from 1970-01-01 (proleptic Gregorian calendar, years that begin in March).
@@ -67,5 +127,19 @@ mod tests {
         assert_eq!(civil(59), (1970, 3, 1));
         assert_eq!(civil(11_016), (2000, 2, 29));
         assert_eq!(civil(20_780), (2026, 11, 23));
+        assert_eq!(date_and_time(1_795_478_399), "2026-11-23T23:59:59");
+    }
+
+    #[test]
+    fn a_line_begins_with_its_time_and_ends_with_its_message() {
+        let (mut out, args) = (Vec::new(), "a\nb");
+        write_line(
+            &mut out,
+            &log::Record::builder().args(format_args!("{args}")).level(log::Level::Warn).build(),
+            false,
+        );
+        let line = String::from_utf8(out).unwrap();
+        assert_eq!(line.len(), "2026-01-31T12:00:00.123Z WARN  a\n    b\n".len());
+        assert!(line.starts_with("20") && line.ends_with("Z WARN  a\n    b\n"), "{line}");
     }
 }

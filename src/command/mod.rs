@@ -7,6 +7,7 @@ mod demo;
 mod key;
 mod log;
 mod mock;
+mod outlet;
 mod reconcile;
 mod serve;
 mod status;
@@ -37,7 +38,9 @@ pub(crate) const USAGE_ERROR: u8 = 2;
 
 /// Runs the command that the arguments name.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    match dispatch(arguments) {
+    let outcome = dispatch(arguments);
+    ::log::logger().flush();
+    match outcome {
         Ok(code) => code,
         Err(fault) => {
             eprintln!("sub2api: {fault}\nTry: sub2api --help");

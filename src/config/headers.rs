@@ -80,14 +80,51 @@ const NEVER: [&str; 21] = [
     "x-request-id",
 ];
 
-/// Header allow-lists: names in lower case, a `*` at the end matches any rest. None names a header that never crosses,
-/// but a beginning may cover one: whoever applies a list asks [`HeaderRules::is_forbidden`] first.
+/// Header allow-lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderRules {
     /// Request headers that reach a provider.
-    pub request: Vec<String>,
+    pub request: AllowList,
     /// Reply headers that reach a client.
-    pub response: Vec<String>,
+    pub response: AllowList,
+}
+
+/// The headers that may cross in one direction, in lower case: by name, or by the beginning of their names.
+///
+/// Made for a look-up per header of every request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowList {
+    /// Sorted.
+    names: Vec<String>,
+    beginnings: Vec<String>,
+}
+
+impl AllowList {
+    /// Whether a header (in lower case) may cross. One that never crosses may not, though a beginning covers it.
+    pub fn allows(&self, name: &str) -> bool {
+        self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
+            || (self.beginnings.iter().any(|beginning| name.starts_with(beginning.as_str()))
+                && !HeaderRules::is_forbidden(name))
+    }
+}
+
+impl<T: AsRef<str>> FromIterator<T> for AllowList {
+    /// A list of names in lower case; a `*` at the end matches any rest.
+    fn from_iter<I: IntoIterator<Item = T>>(patterns: I) -> AllowList {
+        let mut list = AllowList::default();
+        for pattern in patterns {
+            match pattern.as_ref().strip_suffix('*') {
+                Some(beginning) => list.beginnings.push(beginning.to_owned()),
+                None if HeaderRules::is_forbidden(pattern.as_ref()) => {}
+                None => list.names.push(pattern.as_ref().to_owned()),
+            }
+        }
+        for part in [&mut list.names, &mut list.beginnings] {
+            part.sort_unstable();
+            part.dedup();
+        }
+        list
+    }
 }
 
 impl HeaderRules {
@@ -99,8 +136,7 @@ impl HeaderRules {
 
 impl Default for HeaderRules {
     fn default() -> Self {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        HeaderRules { request: owned(&DEFAULT_REQUEST), response: owned(&DEFAULT_RESPONSE) }
+        HeaderRules { request: DEFAULT_REQUEST.iter().collect(), response: DEFAULT_RESPONSE.iter().collect() }
     }
 }
 
@@ -110,14 +146,26 @@ mod tests {
 
     #[test]
     fn no_default_list_lets_a_credential_cross() {
-        for list in [HeaderRules::default().request, HeaderRules::default().response] {
-            for pattern in list {
-                let beginning =
-                    pattern.strip_suffix('*').filter(|beginning| NEVER.iter().any(|name| name.starts_with(beginning)));
-                assert_eq!(beginning, None);
-                assert!(!HeaderRules::is_forbidden(&pattern), "{pattern}");
-            }
+        for pattern in DEFAULT_REQUEST.iter().chain(&DEFAULT_RESPONSE) {
+            let beginning =
+                pattern.strip_suffix('*').filter(|beginning| NEVER.iter().any(|name| name.starts_with(beginning)));
+            assert_eq!(beginning, None);
+            assert!(!HeaderRules::is_forbidden(pattern), "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_list_names_headers_and_beginnings() {
+        let list: AllowList = ["user-agent", "anthropic-*", "accept"].into_iter().collect();
+        assert!(["accept", "user-agent", "anthropic-beta", "anthropic-"].iter().all(|name| list.allows(name)));
+        assert!(!["accept-language", "x-anthropic", "accep", "anthropic"].iter().any(|name| list.allows(name)));
+    }
+
+    #[test]
+    fn no_pattern_lets_a_credential_cross() {
+        let list: AllowList = ["*", "authorization", "x-*"].into_iter().collect();
+        assert!(list.allows("x-mine") && list.allows("anything"));
+        assert!(!NEVER.iter().any(|name| list.allows(name)));
     }
 
     #[test]

@@ -44,7 +44,8 @@ use std::{
     sync::Arc,
 };
 pub use tuning::{
-    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
+    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, LogSettings, MetricBounds,
+    Queue, ServerSettings, Streams, Timeouts, Translation,
 };
 
 /// The largest configuration file that is read.

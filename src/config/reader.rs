@@ -344,14 +344,6 @@ impl<'r> Section<'r> {
         items.iter().filter_map(read).collect()
     }
 
-    /// Notes that a key, if it is there, is meant for a later version: it must not be ignored in silence.
-    pub(crate) fn not_yet(&mut self, key: &'static str) {
-        self.later.push(key);
-        if let Some(entry) = self.entries.iter().find(|entry| entry.key == key) {
-            self.item_of(entry).fault("not supported by this version");
-        }
-    }
-
     /// Ends the section: every key that was not asked for is a fault. Returns the section as an item.
     pub(crate) fn done(self) -> Item<'r> {
         let is_known = |key: &str| self.known.contains(&key) || self.later.contains(&key);

@@ -279,10 +279,19 @@ pub struct LogSettings {
     pub json: bool,
     /// Least level shown. Default: info.
     pub level: log::LevelFilter,
+    /// How long an access line may wait for others, to be written with them; zero writes each by itself. Default: 20 ms.
+    pub hold: Duration,
+    /// Most bytes of access lines that wait. Default: 256 KiB.
+    pub hold_bytes: usize,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        LogSettings { json: false, level: log::LevelFilter::Info }
+        LogSettings {
+            json: false,
+            level: log::LevelFilter::Info,
+            hold: Duration::from_millis(20),
+            hold_bytes: 256 << 10,
+        }
     }
 }

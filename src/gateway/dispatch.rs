@@ -6,8 +6,7 @@
 use super::{
     book,
     bounds::WaitPermit,
-    estimate,
-    claim,
+    claim, estimate,
     exchange::{Attempt, Exchange, Plan, Request},
     internal,
     lane::Translation,
@@ -131,7 +130,7 @@ enum Unsayable {
 }
 
 /// The attempt at one account: the request in the account's wire format, and where it goes.
-fn attempt(shared: &Shared, exchange: &Exchange, lease: Lease) -> Result<Attempt, Unsayable> {
+fn attempt(shared: &Shared, exchange: &Exchange, lease: Lease) -> Result<Box<Attempt>, Unsayable> {
     let lost = |what: &str| Unsayable::Anywhere(internal(what));
     let Some(request) = &exchange.request else { return Err(lost("the request was lost on its way")) };
     let Some(Route { target: Target::Call(asked), version, .. }) = &exchange.route else {
@@ -157,7 +156,7 @@ fn attempt(shared: &Shared, exchange: &Exchange, lease: Lease) -> Result<Attempt
         return Err(lost("the account does not offer this call"));
     };
     let body = settings.provider.body(&endpoint, body);
-    Ok(Attempt {
+    Ok(Box::new(Attempt {
         lease,
         body,
         path,
@@ -170,7 +169,7 @@ fn attempt(shared: &Shared, exchange: &Exchange, lease: Lease) -> Result<Attempt
         connects_failed: 0,
         again: true,
         stale: 0,
-    })
+    }))
 }
 
 /// The query that a translated stream needs at a Gemini account.

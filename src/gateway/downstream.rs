@@ -7,7 +7,7 @@
 //!
 //! The `Session` trait is not part of Pingora's stable interface: Pingora is pinned, and this file holds all that would change.
 
-use super::book;
+use super::{book, gather::Gathered};
 use crate::ledger::Ack;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -87,7 +87,14 @@ impl Word {
 /// The line between the filters, which are synchronous, and the adapter, which writes.
 pub(super) struct Link {
     word: Mutex<Word>,
-    back: Mutex<Option<ServerSession>>,
+    back: Mutex<Option<Back>>,
+}
+
+/// What the adapter hands back when it goes.
+struct Back {
+    session: ServerSession,
+    /// Pieces of the answer that waited to go out together.
+    rest: Vec<HttpTask>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -158,6 +165,7 @@ pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) 
         held: Vec::new(),
         held_bytes: 0,
         tail: None,
+        gathered: Gathered::default(),
         committed: false,
         ended: false,
         last: Instant::now(),
@@ -167,15 +175,16 @@ pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) 
     link
 }
 
-/// Gives the client's session back to Pingora. Harmless when it already has it.
-pub(super) fn uninstall(session: &mut Session, link: &Link) {
+/// Gives the client's session back to Pingora, and returns what has not been written of the answer. Harmless when Pingora
+/// already has it.
+pub(super) fn uninstall(session: &mut Session, link: &Link) -> Vec<HttpTask> {
     if !session.as_downstream().is_custom() {
-        return;
+        return Vec::new();
     }
     drop(mem::replace(session.as_downstream_mut(), ServerSession::new_custom(Box::new(()))));
-    if let Some(inner) = lock(&link.back).take() {
-        *session.as_downstream_mut() = inner;
-    }
+    let Some(Back { session: inner, rest }) = lock(&link.back).take() else { return Vec::new() };
+    *session.as_downstream_mut() = inner;
+    rest
 }
 
 /// The answer's header, if the client has been sent one. A `100 Continue` is none.
@@ -199,6 +208,8 @@ struct Adapter {
     held_bytes: usize,
     /// The last piece that came, while it may be the answer's last.
     tail: Option<HttpTask>,
+    /// What waits a moment for what comes right behind it.
+    gathered: Gathered,
     committed: bool,
     ended: bool,
     /// When the upstream last sent something.
@@ -210,7 +221,8 @@ struct Adapter {
 
 impl Drop for Adapter {
     fn drop(&mut self) {
-        *lock(&self.link.back) = self.inner.take();
+        let rest = self.gathered.take();
+        *lock(&self.link.back) = self.inner.take().map(|session| Back { session, rest });
     }
 }
 
@@ -339,6 +351,33 @@ impl Adapter {
         }
     }
 
+    /// Takes a batch of an answer that may go out, and gives back what is to be written now.
+    fn gather(&mut self, tasks: Vec<HttpTask>, is_first: bool) -> Option<Vec<HttpTask>> {
+        // Only what goes through the task queue can be written where the adapter's wait may be dropped half way.
+        // The last bytes wait for their row in the ledger, and for nothing else.
+        let is_last = lock(&self.link.word).ack.is_some();
+        let may_wait = !is_first
+            && !is_last
+            && self.inner().supports_proxy_task_api()
+            && !self.inner().has_pending_downstream_proxy_tasks();
+        self.gathered.add(tasks, may_wait)
+    }
+
+    /// Writes what waits, once nothing came right behind it. May be dropped half way.
+    async fn write_gathered(&mut self) -> Result<()> {
+        self.gathered.settled().await;
+        let total = self.total;
+        let bytes = self.gathered.take_joined();
+        let inner = self.inner_mut();
+        if !bytes.is_empty() {
+            inner.send_downstream_proxy_task(HttpTask::Body(Some(bytes), false));
+        }
+        match tokio::time::timeout_at(total, inner.write_downstream_proxy_tasks()).await {
+            Ok(written) => written.map(|_| ()),
+            Err(_) => Error::e_explain(TOTAL_WRITE_TIMEOUT, "the client did not take the answer in time"),
+        }
+    }
+
     /// Sends a keep-alive. On HTTP/1.1 it goes through the task queue, since this future may be dropped half way.
     async fn ping(&mut self, ping: &'static [u8]) -> Result<()> {
         self.pinged = Instant::now();
@@ -384,32 +423,27 @@ fn task_bytes(task: &HttpTask) -> usize {
 impl CustomSession for Adapter {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         self.sync_attempt();
-        let tasks = if self.committed {
-            tasks
-        } else {
-            match self.hold(tasks)? {
-                Some(tasks) => tasks,
-                None => {
-                    self.last = Instant::now();
-                    return Ok(false);
-                }
+        let was_committed = self.committed;
+        let shown = if was_committed { Some(tasks) } else { self.hold(tasks)? };
+        let shown = shown.map(|tasks| self.keep_tail(tasks)).filter(|tasks| !tasks.is_empty());
+        self.ended |= shown.iter().flatten().any(HttpTask::is_end);
+        let written = match shown.and_then(|tasks| self.gather(tasks, !was_committed)) {
+            Some(tasks) => {
+                self.await_commit().await;
+                self.write(tasks).await
             }
+            None => Ok(false),
         };
-        let tasks = self.keep_tail(tasks);
-        if tasks.is_empty() {
-            self.last = Instant::now();
-            return Ok(false);
-        }
-        self.ended |= tasks.iter().any(HttpTask::is_end);
-        self.await_commit().await;
-        let done = self.write(tasks).await;
         self.last = Instant::now();
-        done
+        written
     }
 
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
         self.sync_attempt();
         loop {
+            if !self.gathered.is_empty() || self.inner().has_pending_downstream_proxy_tasks() {
+                self.write_gathered().await?;
+            }
             let (due, what) = self.next_due();
             let mut timer = self.take_timer(due);
             let fired = tokio::select! {
@@ -499,7 +533,14 @@ impl CustomSession for Adapter {
     }
     async fn finish(&mut self) -> Result<()> {
         self.await_commit().await;
-        if self.committed { self.inner_mut().finish_body().await } else { Ok(()) }
+        if !self.committed {
+            return Ok(());
+        }
+        if !self.gathered.is_empty() {
+            let rest = self.gathered.take();
+            self.write(rest).await?;
+        }
+        self.inner_mut().finish_body().await
     }
     fn body_bytes_sent(&self) -> usize {
         self.inner().body_bytes_sent()

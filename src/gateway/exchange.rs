@@ -65,7 +65,7 @@ pub struct Exchange {
     /// The ways to serve it.
     pub(super) plan: Option<Plan>,
     /// The attempt under way.
-    pub(super) attempt: Option<Attempt>,
+    pub(super) attempt: Option<Box<Attempt>>,
     /// The row of the attempt under way, until it is handed to the ledger.
     pub(super) row: Option<OpenRow>,
     /// Comes when the last row that was handed over is in the ledger.
@@ -252,11 +252,20 @@ impl Attempt {
     }
 }
 
+/// A request id of 24 hexadecimal digits.
+fn new_id(first: u64, second: u64) -> String {
+    let digit = |number: u64, at: u32| char::from_digit((number >> (60 - 4 * at)) as u32 & 15, 16);
+    let mut id = String::with_capacity(28);
+    id.push_str("req_");
+    id.extend((0..16).filter_map(|at| digit(first, at)).chain((0..8).filter_map(|at| digit(second, at))));
+    id
+}
+
 impl Exchange {
     /// A request that has just come.
     pub(super) fn new(shared: &Shared) -> Exchange {
         Exchange {
-            id: format!("req_{:016x}{:08x}", shared.live.draw(), shared.live.draw() >> 32),
+            id: new_id(shared.live.draw(), shared.live.draw()),
             number: shared.live.draw(),
             started: shared.live.clock.now(),
             snapshot: shared.live.snapshot(),
@@ -331,5 +340,16 @@ impl Exchange {
     pub(super) fn refuse(&mut self, rejection: &Rejection) {
         self.outcome = Outcome::Refused;
         self.status = self.format.behaviour().error_status(rejection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_shows_its_numbers_in_hexadecimal() {
+        assert_eq!(new_id(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210), "req_0123456789abcdeffedcba98");
+        assert_eq!(new_id(1, 0), "req_000000000000000100000000");
     }
 }

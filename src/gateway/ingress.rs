@@ -11,8 +11,10 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
+use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{error::Elapsed, timeout};
 
 /// Refuses requests whose head is too large or contradicts itself.
 pub(super) fn check_head(headers: &HeaderMap, bounds: &Bounds) -> Result<(), Rejection> {
@@ -93,7 +95,7 @@ pub(super) async fn read_body(
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        let chunk = match timeout(bounds.client_read, session.as_downstream_mut().read_request_body()).await {
+        let chunk = match read_piece(bounds.client_read, session.as_downstream_mut()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => break,
             Ok(Err(_)) => {
@@ -121,6 +123,14 @@ pub(super) async fn read_body(
     Ok((body, permit))
 }
 
+/// The next piece of the body, `Ok(Ok(None))` at its end.
+async fn read_piece(wait: Duration, client: &mut ServerSession) -> Result<pingora::Result<Option<Bytes>>, Elapsed> {
+    if client.is_body_done() && !client.is_http2() {
+        return Ok(Ok(None));
+    }
+    timeout(wait, client.read_request_body()).await
+}
+
 fn admit(permit: &mut BodyPermit, total: usize, bounds: &Bounds) -> Result<(), Rejection> {
     if total > bounds.body_bytes {
         let message = format!("the request's body is larger than {} bytes", bounds.body_bytes);
@@ -128,7 +138,7 @@ fn admit(permit: &mut BodyPermit, total: usize, bounds: &Bounds) -> Result<(), R
     }
     if !permit.grow_to(total, bounds.bodies_in_flight_bytes) {
         let message = "the gateway holds as many request bytes as it may: try again";
-        let wait = Some(std::time::Duration::from_secs(1));
+        let wait = Some(Duration::from_secs(1));
         return Err(Rejection::new(Reason::Unavailable, message).after(wait));
     }
     Ok(())

@@ -247,7 +247,7 @@ fn head(
     content_type: Option<HeaderValue>,
     length: usize,
 ) -> Result<Box<ResponseHeader>> {
-    let mut header = ResponseHeader::build(status, Some(6))?;
+    let mut header = ResponseHeader::build_no_case(status, Some(8))?;
     if let Some(kind) = content_type {
         header.insert_header(header::CONTENT_TYPE, kind)?;
     }

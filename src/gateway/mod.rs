@@ -14,6 +14,7 @@ mod downstream;
 mod egress;
 mod estimate;
 mod exchange;
+mod gather;
 mod handshake;
 mod ingress;
 mod lane;
@@ -67,15 +68,16 @@ fn lost() -> Box<Error> {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Exchange;
+    /// In a box, because Pingora's futures hold it several times over.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::new(&self.shared)
+    fn new_ctx(&self) -> Box<Exchange> {
+        Box::new(Exchange::new(&self.shared))
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Box<Exchange>) -> Result<bool> {
         match local::enter(&self.shared, session, exchange).await {
             Ok(answered) => Ok(answered),
             Err(rejection) => {
@@ -85,7 +87,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Box<Exchange>) -> Result<Box<HttpPeer>> {
         relay::begin_attempt(&self.shared, session, exchange).await?;
         let attempt = exchange.attempt.as_ref().ok_or_else(lost)?;
         let account = attempt.lease.candidate.account.clone();
@@ -103,7 +105,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         header: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         let attempt = exchange.attempt.as_ref().ok_or_else(lost)?;
         upstream::rewrite(exchange, attempt, header)
@@ -114,7 +116,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         let attempt = exchange.attempt.as_ref().ok_or_else(lost)?;
         *body = end.then(|| attempt.body.clone());
@@ -125,7 +127,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         header: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         settle::header_came(&self.shared, exchange, header);
         relay::header(header, exchange)
@@ -136,7 +138,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
         relay::body(&self.shared, body, end, exchange).map(|()| None)
     }
@@ -145,7 +147,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         trailers: &mut HeaderMap,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<Option<Bytes>> {
         // An upstream that ends with trailers never says `end` with its body.
         trailers.clear();
@@ -158,7 +160,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         error: Box<Error>,
     ) -> Box<Error> {
         settle::connect_failed(&self.shared, exchange, error)
@@ -169,29 +171,29 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         client_reused: bool,
     ) -> Box<Error> {
         settle::attempt_failed(&self.shared, session, exchange, error, client_reused)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Box<Exchange>) -> FailToProxy {
         settle::fail(&self.shared, session, error, exchange).await
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Box<Exchange>) {
         settle::finish(&self.shared, session, error, exchange);
     }
 
     // One line per request is written by `settle`; Pingora's own would repeat it, with upstream addresses.
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Box<Exchange>, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _exchange: &Exchange,
+        _exchange: &Box<Exchange>,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {

@@ -9,10 +9,8 @@ use super::{
     reply::{Failed, Holding, Reply, Step, join},
     settle,
     state::Shared,
-    upstream,
 };
 use crate::{
-    config::HeaderRules,
     error::{Reason, Rejection},
     ledger::Outcome,
     provider::verdict::Verdict,
@@ -150,10 +148,10 @@ fn asked_shape(exchange: &Exchange) -> Option<Shape> {
 /// The header without what describes the upstream, its account or the connection to it.
 fn visible(header: &ResponseHeader, exchange: &Exchange) -> Result<ResponseHeader> {
     let rules = &exchange.snapshot.config.headers.response;
-    let mut shown = ResponseHeader::build(header.status, Some(12))?;
+    let mut shown = ResponseHeader::build_no_case(header.status, Some(12))?;
     for (name, value) in &header.headers {
         let framing = [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING].contains(name);
-        if framing || (!HeaderRules::is_forbidden(name.as_str()) && upstream::matches(rules, name.as_str())) {
+        if framing || rules.allows(name.as_str()) {
             shown.append_header(name.clone(), value.clone())?;
         }
     }

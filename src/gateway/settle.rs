@@ -276,7 +276,11 @@ pub(super) async fn fail(
     // Whatever the client is told now is the last it gets.
     book::committed(exchange).await;
     if let Some(link) = exchange.link.clone() {
-        downstream::uninstall(session, &link);
+        let rest = downstream::uninstall(session, &link);
+        if !rest.is_empty() && *error.esource() != ErrorSource::Downstream {
+            // A client that cannot be written to is noticed below.
+            let _ = session.as_downstream_mut().response_duplex_vec(rest).await;
+        }
     }
     if downstream::answered(session).is_some() {
         end_shown(session, error, exchange).await;
@@ -421,4 +425,16 @@ fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
 /// A refusal for a client that left while it waited.
 pub(super) fn gone() -> Rejection {
     Rejection::new(Reason::ClientTooSlow, "the client went away")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_written_as_it_is_written_everywhere() {
+        for text in ["1.2.3.4:5", "255.255.255.255:65535", "0.0.0.0:0", "[::1]:80", "[2001:db8::1]:443"] {
+            assert_eq!(client(&SocketAddr::Inet(text.parse().unwrap())), text);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The way out: which peer an attempt connects to, and which headers the provider gets.
 //!
-//! The provider's request is built anew from allowed headers; nothing of the caller's credentials, connection or
-//! addresses is carried over, and nothing about the client is invented.
+//! Of the caller's headers only allowed ones stay; nothing of the caller's credentials, connection or addresses is carried
+//! over, and nothing about the client is invented.
 
 use super::{
     egress,
@@ -10,11 +10,11 @@ use super::{
     state::Shared,
 };
 use crate::{
-    config::{AccountSettings, HeaderRules, Http2, secret::Secret},
+    config::{AccountSettings, Http2, secret::Secret},
     provider::BaseUrl,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use pingora::{
     Error, ErrorType, Result,
     http::RequestHeader,
@@ -80,27 +80,25 @@ pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut Reque
     let account = &attempt.lease.candidate.account;
     let settings = &account.settings;
     let rules = &exchange.snapshot.config.headers;
-    let mut built = RequestHeader::build(Method::POST, attempt.path.as_bytes(), Some(24))?;
-    if header.version == Version::HTTP_2 {
-        built.set_version(Version::HTTP_2);
-    }
-    for (name, value) in &header.headers {
+    let crosses = |name: &HeaderName| {
         let own = attempt.translation.is_none() || !belongs_to_a_format(name.as_str());
-        if own && !HeaderRules::is_forbidden(name.as_str()) && matches(&rules.request, name.as_str()) {
-            built.append_header(name.clone(), value.clone())?;
-        }
+        own && rules.request.allows(name.as_str())
+    };
+    let left_out: Vec<HeaderName> = header.headers.keys().filter(|name| !crosses(name)).cloned().collect();
+    for name in &left_out {
+        header.remove_header(name);
     }
-    built.insert_header(header::HOST, settings.base_url.authority())?;
+    header.set_method(Method::POST);
+    header.set_raw_path(attempt.path.as_bytes())?;
+    header.insert_header(header::HOST, settings.base_url.authority())?;
     if attempt.translation.is_some() {
-        built.insert_header(header::CONTENT_TYPE, "application/json")?;
+        header.insert_header(header::CONTENT_TYPE, "application/json")?;
     }
     if !attempt.body.is_empty() {
-        built.insert_header(header::CONTENT_LENGTH, attempt.body.len())?;
+        header.insert_header(header::CONTENT_LENGTH, attempt.body.len())?;
     }
-    built.insert_header("x-request-id", exchange.id.as_str())?;
-    authorise(settings, attempt.bearer.as_ref(), &mut built)?;
-    *header = built;
-    Ok(())
+    header.insert_header("x-request-id", exchange.id.as_str())?;
+    authorise(settings, attempt.bearer.as_ref(), header)
 }
 
 /// Whether a header speaks to one provider's API, and so means nothing (or something else) to another's.
@@ -159,14 +157,6 @@ fn secret(text: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Whether an allow-list names this header, outright or by a prefix with `*`.
-pub(super) fn matches(rules: &[String], name: &str) -> bool {
-    rules.iter().any(|rule| match rule.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => rule == name,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,12 +165,5 @@ mod tests {
     fn lists_are_joined_without_repetition() {
         assert_eq!(joined("a, b", "b,c,"), "a,b,c");
         assert_eq!(joined("", "c"), "c");
-    }
-
-    #[test]
-    fn allow_lists_match_names_and_prefixes() {
-        let rules = ["accept".to_owned(), "anthropic-*".to_owned()];
-        assert!(matches(&rules, "accept") && matches(&rules, "anthropic-beta"));
-        assert!(!matches(&rules, "accept-language") && !matches(&rules, "x-anthropic"));
     }
 }

@@ -9,6 +9,7 @@ mod failures;
 mod families;
 mod names;
 mod present;
+mod series;
 
 pub use failures::FailedAttempt;
 pub use present::{AccountNow, LedgerNow, Present, WindowNow};
@@ -18,7 +19,7 @@ use crate::{
     config::MetricBounds,
     provider::verdict::{FailureClass, Verdict},
     telemetry::Access,
-    wire::{Usage, WireFormat, loss::Losses},
+    wire::{WireFormat, loss::Losses},
 };
 use families::Families;
 use names::{
@@ -26,6 +27,7 @@ use names::{
     Names,
 };
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
+use series::{Kinds, Series};
 use std::{fmt, time::Duration};
 
 /// The content type of [`Metrics::encode`].
@@ -49,6 +51,7 @@ pub struct Metrics {
     models: Names,
     fields: Names,
     failures: failures::Failures,
+    kinds: Kinds,
 }
 
 impl fmt::Debug for Metrics {
@@ -72,96 +75,32 @@ impl Metrics {
         let mut registry = Registry::default();
         let families = Families::new(&mut registry);
         let (own, models, fields) = (Names::new(MOST_OWN), Names::new(bounds.models), Names::new(bounds.fields));
-        Metrics { registry, families, own, models, fields, failures: failures::Failures::default() }
+        Metrics {
+            registry,
+            families,
+            own,
+            models,
+            fields,
+            failures: failures::Failures::default(),
+            kinds: Kinds::default(),
+        }
     }
 
     /// Books a finished request.
     pub fn request(&self, access: &Access<'_>, provider: &'static str, overhead: Option<Overhead>) {
-        let families = &self.families;
-        let (asked, served) = self.model_names(access);
-        let (account, user) = (self.own.learn(access.account), self.own.learn(access.user));
-        let format = self.own.learn(access.format);
-        let status = self.own.learn(&access.status.to_string());
-        let kind = [
-            ("call", self.own.learn(access.call)),
-            ("format", format.clone()),
-            ("upstream_format", self.own.learn(access.upstream_format)),
-            ("status", status.clone()),
-            ("outcome", self.own.learn(access.outcome)),
-        ];
-        families.requests.get_or_create(&kind).inc();
-        families.user_requests.get_or_create(&[("user", user.clone())]).inc();
-        families.bytes.get_or_create(&[("direction", Word("in"))]).inc_by(access.bytes_in as u64);
-        families.bytes.get_or_create(&[("direction", Word("out"))]).inc_by(access.bytes_out as u64);
-        let format = [("format", format)];
-        families.duration.get_or_create(&format).observe(access.total.as_secs_f64());
-        if let Some(first) = access.first_content {
-            families.first_content.get_or_create(&format).observe(first.as_secs_f64());
-        }
-        if let Some(overhead) = overhead {
-            families.overhead.get_or_create(&[("phase", Word("request"))]).observe(overhead.request.as_secs_f64());
-            families.overhead.get_or_create(&[("phase", Word("reply"))]).observe(overhead.reply.as_secs_f64());
-        }
-        self.tokens(&access.usage, (&account, &user, &served));
-        let failed = if access.status >= 400 { status } else { Word("") };
-        self.gen_ai(access, (asked, served), (Word(provider), failed));
+        let make = || {
+            let labels = series::labels(access, provider, |text| self.own.learn(text), self.model_names(access));
+            Series::new(&self.families, labels)
+        };
+        self.kinds.of(access, provider, make).count(&self.families, access, overhead);
     }
 
     /// A model has a label of its own once an answer has shown that it exists.
     fn model_names(&self, access: &Access<'_>) -> (Name, Name) {
-        if access.status == 200 && access.outcome == "served" && access.served_model != "-" {
+        if series::is_served(access) {
             return (self.models.learn(access.model), self.models.learn(access.served_model));
         }
         (self.models.known(access.model), self.models.known(access.served_model))
-    }
-
-    fn tokens(&self, usage: &Usage, (account, user, model): (&Name, &Name, &Name)) {
-        let kinds = [
-            ("input", usage.input),
-            ("cache_read", usage.cache_read),
-            ("cache_write", usage.cache_write),
-            ("cache_write_1h", usage.cache_write_1h),
-            ("output", usage.output),
-            ("reasoning", usage.reasoning),
-        ];
-        for (kind, count) in kinds {
-            let Some(count) = count.filter(|count| *count > 0) else { continue };
-            let kind = Word(kind);
-            let by_account = [("account", account.clone()), ("model", model.clone()), ("kind", kind.clone())];
-            self.families.tokens.get_or_create(&by_account).inc_by(count);
-            self.families.user_tokens.get_or_create(&[("user", user.clone()), ("kind", kind)]).inc_by(count);
-        }
-    }
-
-    /// The same by OpenTelemetry's conventions.
-    fn gen_ai(&self, access: &Access<'_>, (asked, served): (Name, Name), (provider, failed): (Name, Name)) {
-        let families = &self.families;
-        let call = |name, value| {
-            [
-                ("gen_ai_operation_name", Word(operation(access.call))),
-                ("gen_ai_provider_name", provider.clone()),
-                ("gen_ai_request_model", asked.clone()),
-                ("gen_ai_response_model", served.clone()),
-                (name, value),
-            ]
-        };
-        let duration = access.total.as_secs_f64();
-        families.gen_ai_duration.get_or_create(&call("error_type", failed)).observe(duration);
-        if let Some(first) = access.first_content.filter(|_| access.stream) {
-            let provider = [("gen_ai_provider_name", provider.clone())];
-            families.gen_ai_first_token.get_or_create(&provider).observe(first.as_secs_f64());
-        }
-        if access.usage.is_empty() {
-            return;
-        }
-        let tokens = |kind, count: u64| {
-            let call = call("gen_ai_token_type", Word(kind));
-            families.gen_ai_tokens.get_or_create(&call).observe(count as f64);
-        };
-        tokens("input", access.usage.total_input());
-        if let Some(output) = access.usage.output {
-            tokens("output", output);
-        }
     }
 
     /// Books an attempt: `None` for one that brought content, else why it failed.
@@ -233,6 +172,7 @@ pub fn operation(call: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Usage;
 
     fn access<'a>(model: &'a str, status: u16) -> Access<'a> {
         Access {
@@ -291,6 +231,25 @@ mod tests {
             "sub2api_request_duration_seconds_count{format=\"anthropic\"} 1",
             "sub2api_overhead_seconds_count{phase=\"reply\"} 1",
             "gen_ai_client_token_usage_sum{gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"openai\",gen_ai_request_model=\"claude-x\",gen_ai_response_model=\"claude-x\",gen_ai_token_type=\"input\"} 7",
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn requests_of_one_kind_add_up_and_those_of_others_do_not() {
+        let metrics = Metrics::default();
+        for user in ["ada", "bob", "ada"] {
+            metrics.request(&Access { user, ..access("claude-x", 200) }, "openai", None);
+        }
+        metrics.request(&access("claude-x", 429), "openai", None);
+        let text = metrics.encode(&Present::default());
+        for line in [
+            "sub2api_user_requests_total{user=\"ada\"} 3",
+            "sub2api_user_requests_total{user=\"bob\"} 1",
+            "status=\"200\",outcome=\"served\"} 3",
+            "status=\"429\",outcome=\"refused\"} 1",
+            "sub2api_user_tokens_total{user=\"bob\",kind=\"output\"} 5",
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");
         }

@@ -120,11 +120,15 @@ impl BaseUrl {
 
     /// The `Host` header's value.
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        match (self.tls, self.port) {
-            (true, 443) | (false, 80) => host,
-            (_, port) => format!("{host}:{port}"),
+        let mut authority = String::with_capacity(self.host.len() + "[]:65535".len());
+        match self.host.contains(':') {
+            true => authority.extend(["[", &self.host, "]"]),
+            false => authority.push_str(&self.host),
         }
+        if !matches!((self.tls, self.port), (true, 443) | (false, 80)) {
+            authority.extend([":", itoa::Buffer::new().format(self.port)]);
+        }
+        authority
     }
 }
 

@@ -5,8 +5,8 @@
 pub mod anthropic;
 mod collect;
 mod compose;
-pub mod counting;
 pub mod conversation;
+pub mod counting;
 pub mod elements;
 pub mod embeddings;
 pub mod endpoint;

@@ -16,6 +16,7 @@ mod admin;
 mod allowances;
 mod anthropic;
 mod bodies;
+mod bursts;
 mod client;
 mod client_h2;
 mod conversations;

@@ -2,8 +2,9 @@
 
 use super::common::networks;
 use crate::config::{
-    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, HeaderRules, LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
-    headers::{DEFAULT_REQUEST, DEFAULT_RESPONSE},
+    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, HeaderRules, LogSettings,
+    MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
+    headers::{AllowList, DEFAULT_REQUEST, DEFAULT_RESPONSE},
     reader::Item,
 };
 use crate::limit::calendar::Zone;
@@ -164,13 +165,13 @@ pub(super) fn headers(item: &Item<'_>) -> Option<HeaderRules> {
     Some(rules)
 }
 
-fn allow_list(item: &Item<'_>, built_in: &[&str]) -> Option<Vec<String>> {
+fn allow_list(item: &Item<'_>, built_in: &[&str]) -> Option<AllowList> {
     let mut list = item.items()?.iter().filter_map(header_pattern).collect::<Vec<_>>();
     if list.iter().any(|name| name == "default") {
-        list.retain(|name| name != "default" && !built_in.contains(&name.as_str()));
+        list.retain(|name| name != "default");
         list.extend(built_in.iter().map(|name| (*name).to_owned()));
     }
-    Some(list)
+    Some(list.into_iter().collect())
 }
 
 fn header_pattern(item: &Item<'_>) -> Option<String> {
@@ -219,6 +220,8 @@ pub(super) fn log(item: &Item<'_>) -> Option<LogSettings> {
     let mut log = LogSettings::default();
     section.set("format", &mut log.json, |item| item.choice(&[("text", false), ("json", true)]));
     section.set("level", &mut log.level, |item| item.choice(&LEVELS));
+    section.set("hold", &mut log.hold, |item| item.duration(Duration::ZERO..=Duration::from_secs(10)));
+    section.set("hold_bytes", &mut log.hold_bytes, |item| item.bytes(BUFFER));
     section.done();
     Some(log)
 }
