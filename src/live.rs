@@ -3,7 +3,7 @@
 //! Gateway and admin listener share it; a request keeps the snapshot it began with.
 
 use crate::{
-    account::Pool,
+    account::{Pool, decision::Decisions},
     clock::{Clock, Moment},
     config::{Config, Faults},
     ledger::Ledger,
@@ -76,6 +76,8 @@ pub struct Live {
     pub counters: Arc<Counters>,
     /// What has happened so far.
     pub metrics: Metrics,
+    /// Why the last requests went where they went.
+    pub decisions: Decisions,
     /// Spans that wait for the exporter, where traces are switched on.
     pub traces: Option<trace::Queue>,
     /// The file that a reload reads.
@@ -109,6 +111,7 @@ impl Live {
             ledger,
             counters: Arc::default(),
             metrics,
+            decisions: Decisions::default(),
             traces,
             file: OnceLock::new(),
             end: Notify::new(),

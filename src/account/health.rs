@@ -48,6 +48,39 @@ impl State {
     }
 }
 
+/// What a person can do to an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Take it out until it is resumed, cleared or probed, or the process starts anew.
+    Suspend,
+    /// Take it in again: its own pause or suspension is over.
+    Resume,
+    /// Forget all that is held against it and against single models of it.
+    Clear,
+    /// Let one request at a time find out whether it is well again.
+    Probe,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Operation; 4] = [Operation::Suspend, Operation::Resume, Operation::Clear, Operation::Probe];
+
+    /// The word for it in commands and paths.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Suspend => "suspend",
+            Operation::Resume => "resume",
+            Operation::Clear => "clear",
+            Operation::Probe => "probe",
+        }
+    }
+
+    /// The one with this name.
+    pub fn find(name: &str) -> Option<Operation> {
+        Operation::ALL.into_iter().find(|operation| operation.name() == name)
+    }
+}
+
 /// What a failed attempt shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Sign<'a> {
@@ -177,6 +210,21 @@ impl Health {
             track.end_test();
         }
         self.forget_quiet();
+    }
+
+    /// Does what a person asks; returns the new state.
+    pub fn operate(&mut self, operation: Operation, now: Moment) -> Change {
+        match operation {
+            Operation::Suspend => self.account.suspend(),
+            Operation::Resume => self.account.clear(),
+            Operation::Clear => {
+                self.account.clear();
+                self.models.iter_mut().for_each(|(_, track)| track.clear());
+            }
+            Operation::Probe => self.account.probe(now),
+        }
+        self.forget_quiet();
+        Change { model: None, state: self.state(now), wait: None }
     }
 
     /// Books a failed attempt.

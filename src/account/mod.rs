@@ -6,6 +6,7 @@ mod board;
 mod candidate;
 mod changes;
 mod claim;
+pub mod decision;
 mod explain;
 pub mod health;
 mod history;

@@ -8,7 +8,7 @@ use super::{
     affinity::Affinity,
     claim::Claim,
     explain::{Explained, explain},
-    health::{Sign, State},
+    health::{Operation, Sign, State},
     index::Index,
     lease::{Lease, Place, lease},
     line::{Line, LineFigures},
@@ -146,6 +146,15 @@ impl Pool {
         let change = format!("{change} ({}: {})", verdict.class.name(), verdict.reason);
         candidate.account.live.note(now, &change);
         Some(change)
+    }
+
+    /// Does what a person asks to the account of this name; returns its new state, `None` where there is no such account.
+    pub fn operate(&self, name: &str, operation: Operation, now: Moment) -> Option<State> {
+        let account = self.accounts.iter().find(|account| account.settings.name == name)?;
+        let change = account.live.change(|health| health.operate(operation, now));
+        account.live.note(now, &format!("{change} ({} by hand)", operation.name()));
+        self.line.grant(&account.live, usize::MAX);
+        Some(change.state)
     }
 
     /// Takes what a reply's header tells of the account's limits, be the reply good or bad.

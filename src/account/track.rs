@@ -180,6 +180,22 @@ impl Track {
         told.max(longer)
     }
 
+    /// Takes it out until a person takes it in again.
+    pub(super) fn suspend(&mut self) {
+        self.is_suspended = true;
+    }
+
+    /// Forgets all that was held against it.
+    pub(super) fn clear(&mut self) {
+        *self = Track { is_tested: self.is_tested, ..Track::default() };
+    }
+
+    /// Lets one request at a time find out, from now on, whether it is well.
+    pub(super) fn probe(&mut self, now: Moment) {
+        let pause = Pause { began: now, until: now, cause: FailureClass::Fault, is_guess: true };
+        *self = Track { pause: Some(pause), is_tested: self.is_tested, ..Track::default() };
+    }
+
     /// Whether it became ready by this.
     pub(super) fn succeed(&mut self, begun: Moment, now: Moment) -> bool {
         let is_paused = self.pause.is_some_and(|pause| now.mono < pause.until.mono);

@@ -2,7 +2,10 @@
 
 use super::{answer::Answer, present::until, route::Ask};
 use crate::{
-    account::{health::State, pool::Account},
+    account::{
+        health::{Operation, State},
+        pool::Account,
+    },
     clock::Moment,
     config::ModelRule,
 };
@@ -26,8 +29,31 @@ struct View {
     state: Standing,
     in_flight: u32,
     concurrency: Option<u32>,
+    /// Why it is in this state: the last change, as in the log.
+    reason: Option<String>,
+    windows: Vec<WindowView>,
+    history: Vec<Happened>,
     /// Models of it that are away on their own.
     models_away: Vec<ModelAway>,
+}
+
+/// What is left of one of its limits.
+#[derive(Serialize)]
+struct WindowView {
+    name: String,
+    /// `provider` where its replies tell, `configured` where the file does.
+    from: &'static str,
+    limit: u64,
+    remaining: u64,
+    /// The share that is left, 0 to 1.
+    left: f64,
+    reset_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Happened {
+    at_ms: u64,
+    what: String,
 }
 
 #[derive(Serialize)]
@@ -61,6 +87,9 @@ impl View {
     fn new(account: &Account, now: Moment) -> View {
         let (settings, live) = (&account.settings, &account.live);
         let away = live.models(now).into_iter();
+        let history = live.history();
+        let state = live.state(now);
+        let reason = history.last().filter(|_| state != State::Ready).map(|event| event.what.clone());
         View {
             name: settings.name.clone(),
             provider: settings.provider.name(),
@@ -68,12 +97,29 @@ impl View {
             weight: settings.weight,
             models: settings.models.iter().map(rule).collect(),
             formats: settings.formats.iter().map(|format| format.name()).collect(),
-            state: Standing::new(live.state(now), now),
+            state: Standing::new(state, now),
             in_flight: live.in_flight(),
             concurrency: settings.limits.concurrency,
+            reason,
+            windows: windows(account, now),
+            history: history.into_iter().map(|e| Happened { at_ms: e.at.unix_millis(), what: e.what }).collect(),
             models_away: away.map(|(model, state)| ModelAway { model, state: Standing::new(state, now) }).collect(),
         }
     }
+}
+
+fn windows(account: &Account, now: Moment) -> Vec<WindowView> {
+    let shares = present::windows(account, now).into_iter();
+    shares
+        .map(|window| WindowView {
+            left: window.share(),
+            name: window.name,
+            from: window.from,
+            limit: window.limit,
+            remaining: window.remaining,
+            reset_ms: window.reset_ms,
+        })
+        .collect()
 }
 
 fn rule(rule: &ModelRule) -> String {
@@ -94,9 +140,34 @@ pub(super) fn list(ask: &Ask) -> Answer {
 /// `GET /api/v1/accounts/{name}`
 pub(super) fn one(ask: &Ask) -> Answer {
     let (snapshot, now) = (ask.live.snapshot(), ask.live.clock.now());
-    let name = ask.segment("/api/v1/accounts/{name}");
+    let name = ask.segment("/api/v1/accounts/{name}", 0);
     match snapshot.pool.accounts().iter().find(|account| account.settings.name == name) {
         Some(account) => Answer::json(&View::new(account, now)),
         None => Answer::fault(404, "there is no account of this name"),
     }
+}
+
+/// `POST /api/v1/accounts/{name}/{operation}`: suspend, resume, clear, probe.
+pub(super) fn operate(ask: &Ask) -> Answer {
+    const PATTERN: &str = "/api/v1/accounts/{name}/{operation}";
+    let (name, word) = (ask.segment(PATTERN, 0), ask.segment(PATTERN, 1));
+    let Some(operation) = Operation::find(&word) else {
+        let words: Vec<_> = Operation::ALL.iter().map(|operation| operation.name()).collect();
+        return Answer::fault(404, &format!("an account can be told to {}", words.join(", ")));
+    };
+    let now = ask.live.clock.now();
+    match ask.live.snapshot().pool.operate(&name, operation, now) {
+        Some(state) => {
+            log::warn!("account {name}: {} ({} by hand)", state.name(), operation.name());
+            Answer::json(&Operated { account: name, state: Standing::new(state, now) })
+        }
+        None => Answer::fault(404, "there is no account of this name"),
+    }
+}
+
+#[derive(Serialize)]
+struct Operated {
+    account: String,
+    #[serde(flatten)]
+    state: Standing,
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod answer;
+mod explain;
 mod present;
 mod process;
 mod route;

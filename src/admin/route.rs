@@ -3,7 +3,7 @@
 //! Invariant: a path that is not marked open is answered only to who showed the admin key, unknown paths included, so that
 //! nobody else learns which there are.
 
-use super::{accounts, answer::Answer, process};
+use super::{accounts, answer::Answer, explain, process};
 use crate::live::Live;
 use http::{Method, Uri};
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/v1/accounts", accounts::list),
     get("/api/v1/accounts/{name}", accounts::one),
     get("/api/v1/failures", process::failures),
+    post("/api/v1/accounts/{name}/{operation}", accounts::operate),
+    get("/api/v1/explain", explain::explain),
     post("/api/v1/reload", process::reload),
     post("/api/v1/drain", process::drain),
 ];
@@ -66,10 +68,11 @@ impl Ask {
         pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| decoded(&value.replace('+', " ")))
     }
 
-    /// The segment of the path that stands at `{…}`, decoded.
-    pub(super) fn segment(&self, pattern: &str) -> String {
-        let mut pairs = pattern.split('/').zip(self.path.split('/'));
-        pairs.find(|(pattern, _)| pattern.starts_with('{')).map(|(_, segment)| decoded(segment)).unwrap_or_default()
+    /// The segment of the path that stands at the pattern's `{…}` number `at`, from 0, decoded.
+    pub(super) fn segment(&self, pattern: &str, at: usize) -> String {
+        let pairs = pattern.split('/').zip(self.path.split('/'));
+        let mut open = pairs.filter(|(pattern, _)| pattern.starts_with('{'));
+        open.nth(at).map(|(_, segment)| decoded(segment)).unwrap_or_default()
     }
 }
 

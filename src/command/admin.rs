@@ -83,7 +83,6 @@ impl AdminListener {
 }
 
 /// A text as a part of a path or of a query.
-#[cfg(test)]
 pub(super) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()

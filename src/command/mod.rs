@@ -1,9 +1,11 @@
 //! The commands of the program, one file each. They alone print.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 
+mod account;
 mod admin;
 mod check;
 mod demo;
+mod explain;
 mod key;
 mod log;
 mod mock;
@@ -26,6 +28,8 @@ sub2api: one endpoint in front of many AI provider accounts
   sub2api mock [--listen ADDRESS]       run the mock providers alone
   sub2api key new                       make a key for a user
   sub2api status [--watch]              the accounts of a running gateway
+  sub2api account NAME suspend|…        take an account out, in, or to the test
+  sub2api explain --request ID|--model  why a request went where it went, or where one would go now
   sub2api usage [--by GROUPS]           what was used and what it cost, as a table, CSV or JSON
   sub2api reconcile EXPORT...           the ledger beside a provider's own usage report
   sub2api translate --from F --to G     show a request or a reply in another wire format, and what is lost
@@ -59,6 +63,8 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode, lexopt::Error> {
             "mock" => mock::command(parser),
             "key" => key::command(parser),
             "status" => status::command(parser),
+            "account" => account::command(parser),
+            "explain" => explain::command(parser),
             "translate" => translate::command(parser),
             "usage" => usage::command(parser),
             "reconcile" => reconcile::command(parser),

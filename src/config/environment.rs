@@ -87,6 +87,7 @@ pub(super) fn config(surroundings: &Surroundings<'_>) -> Result<Loaded, Faults> 
         ledger: Default::default(),
         log: Default::default(),
         metrics: Default::default(),
+        explain: Default::default(),
         traces: None,
     };
     Ok(Loaded { config, warnings })

@@ -44,8 +44,8 @@ use std::{
     sync::Arc,
 };
 pub use tuning::{
-    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, LogSettings, MetricBounds,
-    Queue, ServerSettings, Streams, Timeouts, Translation,
+    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Explain, Failover, ForwardedHeader, LogSettings,
+    MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
 };
 
 /// The largest configuration file that is read.
@@ -102,6 +102,8 @@ pub struct Config {
     pub log: LogSettings,
     /// The metrics' labels.
     pub metrics: MetricBounds,
+    /// What is kept to explain past choices.
+    pub explain: Explain,
     /// Where spans are sent; nowhere by default.
     pub traces: Option<TraceSettings>,
 }

@@ -100,6 +100,21 @@ impl Default for Streams {
     }
 }
 
+/// What is kept to explain past choices of accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explain {
+    /// The last requests that can be asked about. Default 1 000; 0 for none.
+    pub requests: usize,
+    /// With more candidates than this only the chosen one is noted. Default 32.
+    pub candidates: usize,
+}
+
+impl Default for Explain {
+    fn default() -> Self {
+        Explain { requests: 1_000, candidates: 32 }
+    }
+}
+
 /// How many values the metrics' labels may take that clients have a say in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricBounds {

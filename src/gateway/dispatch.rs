@@ -17,6 +17,7 @@ use super::{
 use crate::{
     account::{
         Lease, Pool,
+        decision::Decision,
         pool::{Candidate, Candidates, Demand, Unavailable},
     },
     clock::Moment,
@@ -57,7 +58,9 @@ pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), R
         candidates = priced(exchange, &candidates)?;
     }
     let claim = claim::claim(exchange, request);
-    exchange.plan = Some(Plan { candidates, tried: Vec::new(), claim });
+    let decision = (exchange.snapshot.config.explain.requests > 0)
+        .then(|| Box::new(Decision::new(&exchange.id, model, candidates.clone(), &claim)));
+    exchange.plan = Some(Plan { candidates, tried: Vec::new(), claim, decision });
     Ok(())
 }
 
@@ -104,6 +107,10 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
         let (lease, waited) = lease(shared, exchange).await?;
         exchange.marks.waited += waited;
         if let Some(plan) = &mut exchange.plan {
+            let (pool, bounds) = (&exchange.snapshot.pool, &exchange.snapshot.config.explain);
+            if let Some(decision) = &mut plan.decision {
+                decision.chose(pool, (lease.index, &plan.tried, &plan.claim), (lease.begun, waited), bounds);
+            }
             plan.tried.push(lease.index);
         }
         match attempt(shared, exchange, lease) {

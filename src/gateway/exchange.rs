@@ -18,6 +18,7 @@ use super::{
 use crate::{
     account::{
         Claim, Lease,
+        decision::Decision,
         pool::{Account, Candidates},
     },
     clock::Moment,
@@ -177,6 +178,8 @@ pub(super) struct Plan {
     pub tried: Vec<usize>,
     /// What the request brings along.
     pub claim: Claim,
+    /// What was chosen and why, where that is kept.
+    pub decision: Option<Box<Decision>>,
 }
 
 /// One attempt at one account.

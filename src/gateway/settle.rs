@@ -89,6 +89,9 @@ fn report(shared: &Shared, exchange: &mut Exchange, verdict: &Verdict) {
         return;
     }
     span::failed(&mut exchange.spans, verdict);
+    if let Some(decision) = exchange.plan.as_mut().and_then(|plan| plan.decision.as_mut()) {
+        decision.failed(verdict);
+    }
     let settings = &attempt.lease.candidate.account.settings;
     let account = &settings.name;
     shared.live.metrics.attempt(account, settings.provider.name(), Some(verdict.class));
@@ -386,6 +389,9 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
     charge_account(exchange);
     exchange.attempt = None;
     exchange.admission = None;
+    if let Some(decision) = exchange.plan.as_mut().and_then(|plan| plan.decision.take()) {
+        shared.live.decisions.keep(*decision, &exchange.snapshot.config.explain);
+    }
 }
 
 fn log(shared: &Shared, session: &Session, exchange: &Exchange) {

@@ -9,8 +9,8 @@ pub struct Present {
     pub requests: usize,
     /// Requests that wait for an account.
     pub waiting: usize,
-    /// How long the one that came first has waited.
-    pub longest_wait: Duration,
+    /// Requests that have ever waited, how many of them got a place, and how long those waited, all together.
+    pub waited: (u64, u64, Duration),
     /// Bytes of request bodies held.
     pub body_bytes: usize,
     /// Whether the process is on its way out.
@@ -81,11 +81,9 @@ impl Present {
         vec![
             reading("sub2api_requests_in_flight", "Requests at the same time", self.requests as f64),
             reading("sub2api_queue_length", "Requests that wait for an account", self.waiting as f64),
-            reading(
-                "sub2api_queue_longest_wait_seconds",
-                "How long the one that came first has waited",
-                self.longest_wait.as_secs_f64(),
-            ),
+            reading("sub2api_queue_joined", "Requests that have ever waited", self.waited.0 as f64),
+            reading("sub2api_queue_served", "Of these, how many got a place", self.waited.1 as f64),
+            reading("sub2api_queue_waited_seconds", "Their waits, all together", self.waited.2.as_secs_f64()),
             reading("sub2api_body_bytes_held", "Bytes of request bodies in memory", self.body_bytes as f64),
             reading("sub2api_draining", "1 while the process ends", f64::from(u8::from(self.draining))),
             reading("sub2api_config_accounts", "Accounts of the configuration", self.accounts.len() as f64),

@@ -61,6 +61,7 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
         ledger: section.optional("ledger", ledger::ledger).unwrap_or_default(),
         log: section.optional("log", tuning::log).unwrap_or_default(),
         metrics: section.optional("metrics", tuning::metrics).unwrap_or_default(),
+        explain: section.optional("explain", tuning::explain).unwrap_or_default(),
         traces: section.optional("traces", traces::traces),
         data_dir,
     };

@@ -2,8 +2,8 @@
 
 use super::common::networks;
 use crate::config::{
-    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Failover, ForwardedHeader, HeaderRules, LogSettings,
-    MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
+    Affinity, Bounds, BudgetSettings, ClientAddress, Cooldown, Explain, Failover, ForwardedHeader, HeaderRules,
+    LogSettings, MetricBounds, Queue, ServerSettings, Streams, Timeouts, Translation,
     headers::{AllowList, DEFAULT_REQUEST, DEFAULT_RESPONSE},
     reader::Item,
 };
@@ -224,6 +224,16 @@ pub(super) fn log(item: &Item<'_>) -> Option<LogSettings> {
     section.set("hold_bytes", &mut log.hold_bytes, |item| item.bytes(BUFFER));
     section.done();
     Some(log)
+}
+
+/// `explain`.
+pub(super) fn explain(item: &Item<'_>) -> Option<Explain> {
+    let mut section = item.section()?;
+    let mut explain = Explain::default();
+    section.set("requests", &mut explain.requests, |item| item.count(0..=1_000_000));
+    section.set("candidates", &mut explain.candidates, |item| item.count(0..=10_000));
+    section.done();
+    Some(explain)
 }
 
 /// `metrics`.

@@ -43,6 +43,7 @@ fn the_reference_file_shows_the_defaults() {
     assert_eq!(config.log, LogSettings::default());
     assert_eq!(config.metrics, MetricBounds::default());
     assert_eq!(config.headers, HeaderRules::default());
+    assert_eq!(config.explain, Explain::default());
     let ServerSettings { upstream_keepalive, upgrade_socket, drain, .. } = ServerSettings::default();
     assert_eq!(config.server.upstream_keepalive, upstream_keepalive);
     assert_eq!((config.server.upgrade_socket, config.server.drain), (upgrade_socket, drain));
