@@ -332,7 +332,6 @@ pub(crate) fn config(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     match Config::parse(&text, &|name| (name.len() < 20).then(|| format!("value of {name}"))) {
         Ok(loaded) => {
-            let _ = loaded.config.unenforced();
             let now = ManualClock::new().now();
             let pool = Pool::new(&loaded.config, None, now);
             let _ = Pool::new(&loaded.config, Some(&pool), now);

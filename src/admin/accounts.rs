@@ -1,6 +1,10 @@
 //! The accounts, as the operator sees them.
 
-use super::{answer::Answer, present::until, route::Ask};
+use super::{
+    answer::Answer,
+    present::{self, until},
+    route::Ask,
+};
 use crate::{
     account::{
         health::{Operation, State},

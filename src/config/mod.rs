@@ -142,17 +142,6 @@ impl Config {
         file::default_data_dir(environment)
     }
 
-    /// The paths of settings that are read but that nothing acts upon yet.
-    pub fn unenforced(&self) -> Vec<String> {
-        let mut paths = Vec::new();
-        let mut note = |path: String, is_set: bool| paths.extend(is_set.then_some(path));
-        for (index, account) in self.accounts.iter().enumerate() {
-            let in_money = account.quotas.iter().any(|quota| quota.cost_nanos.is_some());
-            note(format!("accounts[{index}].quotas[].cost_usd"), in_money);
-        }
-        paths
-    }
-
     /// The keys that differ from those in force and that a reload cannot change.
     pub fn restart_needed(&self, in_force: &Config) -> Vec<&'static str> {
         let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.listen);

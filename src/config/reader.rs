@@ -44,11 +44,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes a warning that has no place in the file.
-    pub(crate) fn warn(&self, message: impl Into<String>) {
-        self.warnings.borrow_mut().push(Fault::general(message));
-    }
-
     /// Faults and warnings, in the file's order.
     pub(crate) fn into_parts(self) -> (Vec<Fault>, Vec<Fault>) {
         (self.faults.into_inner().into_sorted(), self.warnings.into_inner().into_sorted())

@@ -81,7 +81,7 @@ async fn an_account_that_asks_for_two_seconds_gets_them_and_one_without_quota_mo
     let told = Two::start(Chat, "", move |n| (n == 0).then(short)).await;
     let quota =
         r#"{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
-    let empty = || with_headers(429, &[JSON, ("retry-after", "2")], quota);
+    let empty = move || with_headers(429, &[JSON, ("retry-after", "2")], quota);
     let spent = Two::start(Chat, "", move |n| (n == 0).then(empty)).await;
     let started = Instant::now();
     assert_eq!(ask(&spent.gateway, Chat, "first").await.status, 200);
@@ -148,7 +148,7 @@ async fn a_conversation_of_ten_turns_stays_on_one_account_and_moves_without_an_e
             assert_eq!(client::h1(gateway.address, &turn(format, n)).await.unwrap().status, 200, "{format:?} {n}");
             let now: Vec<_> = upstreams.iter().map(|upstream| upstream.seen().len()).collect();
             let asked = (0..4).filter(|at| now[*at] > before[*at] && !cut[*at].load(Ordering::SeqCst));
-            served.push(asked.last().expect("somebody answered"));
+            served.push(asked.next_back().expect("somebody answered"));
             if n == 4 {
                 cut[served[0]].store(true, Ordering::SeqCst);
             }

@@ -7,7 +7,7 @@ use crate::{
     client::{self, Ask, Connection},
     formats::{
         Format::{self, Anthropic, Chat, Gemini, Responses},
-        Mode::{self, Array, Stream, Whole},
+        Mode::{self, Whole},
         WAYS,
     },
     gateway::{Gateway, account},

@@ -67,7 +67,6 @@ pub(super) fn config<'r>(reader: &'r Reader<'r>, root: &'r Node) -> Option<Confi
     };
     section.done();
     Links { accounts: &accounts, aliases: &aliases, users: &users, listen: &config.listen }.check();
-    warn_of_unenforced(reader, &config);
     Some(config)
 }
 
@@ -109,19 +108,4 @@ fn users<'r>(section: &mut Section<'r>, auth: Auth) -> Vec<ReadUser<'r>> {
     }
     let mut seen = user::SeenKeys::new();
     items.unwrap_or_default().iter().filter_map(|item| user::user(item, &mut seen)).collect()
-}
-
-/// One warning that names the settings which this version reads but does not act upon.
-fn warn_of_unenforced(reader: &Reader<'_>, config: &Config) {
-    const SHOWN: usize = 12;
-    let mut paths = config.unenforced();
-    if paths.is_empty() {
-        return;
-    }
-    let more = paths.len().saturating_sub(SHOWN);
-    paths.truncate(SHOWN);
-    if more > 0 {
-        paths.push(format!("and {more} more"));
-    }
-    reader.warn(format!("accepted, but not enforced by this version: {}", paths.join(", ")));
 }

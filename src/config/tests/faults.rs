@@ -303,12 +303,6 @@ fn what_is_allowed_but_hardly_meant_is_a_warning() {
             ),
             "users[0].models[0]: no account serves \"lama-3\", did you mean \"llama-3\"?",
         ),
-        (
-            account(
-                "{name: a, provider: groq, credentials: {api_key: k}, models: [m], quotas: [{window: day, tokens: 1}]}",
-            ),
-            "not enforced by this version: accounts[0].quotas",
-        ),
     ] {
         let found = warnings(&text);
         assert!(
