@@ -1,72 +1,119 @@
-//! What does a streamed text event cost in the translate lane, for every ordered pair?
-#![allow(clippy::unwrap_used, reason = "a bench that cannot begin has nothing to measure")]
+//! What does a translation cost, in time and in allocations, for every ordered pair of formats?
+//!
+//!     cargo bench --bench translate                # all of it, about a minute
+//!     cargo bench --bench translate -- streams     # or: requests
+//!
+//! Prints Markdown. Streams are fed an event at a time, as they come from a provider. A text delta's own cost is the
+//! difference between a stream of 1,000 and one of 50, so that starts and ends do not count. A request's cost stands beside
+//! that of the bare scan of its bytes, by which the byte lane finds the model (`wire::envelope::scan`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a benchmark prints, and one that cannot be set up has to stop"
+)]
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+#[path = "support/measure.rs"]
+mod measure;
+#[path = "support/requests.rs"]
+mod requests;
+#[path = "support/streams.rs"]
+mod streams;
+
+use bytes::Bytes;
+use measure::{Cost, measure, median};
 use std::hint::black_box;
 use sub2api::wire::{
+    Endpoint,
     WireFormat::{self, Anthropic, Gemini, OpenaiChat, OpenaiResponses},
+    envelope::scan,
     tap::Shape,
-    translate::{Context, ReplyTranslator},
+    translate::{Context, Options, ReplyTranslator, translate_request},
 };
 
-const EVENTS: usize = 1_000;
+const FORMATS: [WireFormat; 4] = [OpenaiChat, OpenaiResponses, Anthropic, Gemini];
+const SIZES: [(&str, usize); 4] = [("1 KB", 1 << 10), ("100 KB", 100 << 10), ("283 KB", 283 << 10), ("2 MB", 2 << 20)];
 
-fn opening(format: WireFormat) -> &'static str {
-    match format {
-        OpenaiChat | Gemini => "",
-        OpenaiResponses => {
-            "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"model\":\"m\"}}\n\n"
-        }
-        Anthropic => {
-            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"model\":\"m\",\"content\":[]}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
-        }
+fn pairs() -> impl Iterator<Item = (WireFormat, WireFormat)> {
+    FORMATS.into_iter().flat_map(|from| FORMATS.into_iter().filter(move |to| *to != from).map(move |to| (from, to)))
+}
+
+fn main() {
+    let wanted = |what: &str| {
+        let mut named = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+        named.peek().is_none() || named.any(|arg| what.contains(&arg))
+    };
+    if wanted("streams") {
+        streams_table();
+    }
+    if wanted("requests") {
+        requests_table();
     }
 }
 
-fn delta(format: WireFormat) -> &'static str {
+/// One whole stream, an event at a time.
+fn translated(from: WireFormat, to: WireFormat, events: &[String]) -> usize {
+    let mut translator =
+        ReplyTranslator::new(from, to, (Shape::Sse, Shape::Sse), Context::for_unknown_client()).unwrap();
+    let mut length = 0;
+    for event in events {
+        length += black_box(translator.feed(black_box(event.as_bytes()))).len();
+    }
+    length += translator.finish().len();
+    assert!(translator.is_ended() && translator.error().is_none());
+    length
+}
+
+fn streams_table() {
+    println!("\n| stream, from → to | 50 events | 1,000 events | a text delta | allocations of a text delta |");
+    println!("|---|---:|---:|---:|---:|");
+    let mut deltas = Vec::new();
+    for (from, to) in pairs() {
+        let [short, long] = [50, 1000].map(|events| {
+            let stream = streams::stream(from, events);
+            measure(|| translated(from, to, &stream))
+        });
+        let of_delta = |of: fn(&Cost) -> f64| (of(&long) - of(&short)) / 950.0;
+        let delta = Cost { nanos: of_delta(|c| c.nanos), allocations: of_delta(|c| c.allocations) };
+        println!(
+            "| {} → {} | {:.1} µs, {} | {:.0} µs, {} | {:.0} ns | {:.2} |",
+            from.name(), to.name(), short.nanos / 1e3, short.allocations, long.nanos / 1e3, long.allocations, delta.nanos, delta.allocations
+        );
+        deltas.push(delta);
+    }
+    let of_all = |of: fn(&Cost) -> f64| median(deltas.iter().map(of).collect());
+    println!("| median | | | {:.0} ns | {:.2} |", of_all(|c| c.nanos), of_all(|c| c.allocations));
+}
+
+fn call(format: WireFormat) -> Endpoint {
     match format {
-        OpenaiChat => {
-            "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" a few words\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n"
-        }
-        OpenaiResponses => {
-            "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":5,\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0,\"delta\":\" a few words\",\"logprobs\":[]}\n\n"
-        }
-        Anthropic => {
-            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" a few words\"}}\n\n"
-        }
-        Gemini => {
-            "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\" a few words\"}],\"role\":\"model\"},\"index\":0}],\"modelVersion\":\"m\",\"responseId\":\"r\"}\r\n\r\n"
-        }
+        OpenaiChat => Endpoint::ChatCompletions,
+        OpenaiResponses => Endpoint::Responses,
+        Anthropic => Endpoint::Messages,
+        Gemini => Endpoint::GenerateContent,
     }
 }
 
-fn text_deltas(c: &mut Criterion) {
-    let all = [OpenaiChat, OpenaiResponses, Anthropic, Gemini];
-    let mut group = c.benchmark_group("text delta");
-    group.throughput(Throughput::Elements(EVENTS as u64));
-    for from in all {
-        for to in all.into_iter().filter(|to| *to != from) {
-            let begun = || {
-                let mut translator =
-                    ReplyTranslator::new(from, to, (Shape::Sse, Shape::Sse), Context::for_unknown_client()).unwrap();
-                translator.feed(opening(from).as_bytes());
-                translator
-            };
-            group.bench_function(format!("{} to {}", from.name(), to.name()), |b| {
-                b.iter_batched(
-                    begun,
-                    |mut translator| {
-                        for _ in 0..EVENTS {
-                            black_box(translator.feed(delta(from).as_bytes()));
-                        }
-                    },
-                    BatchSize::SmallInput,
-                );
+fn requests_table() {
+    println!("\n| request, from → to | {} |", SIZES.map(|(name, _)| name).join(" | "));
+    println!("|---|{}", "---:|".repeat(SIZES.len()));
+    let mut ratios = [const { Vec::new() }; SIZES.len()];
+    for from in FORMATS {
+        let bodies = SIZES.map(|(_, bytes)| Bytes::from(requests::request(from, bytes)));
+        let scans = bodies.each_ref().map(|body| measure(|| scan(&call(from), Some("application/json"), body).unwrap()));
+        println!("| {}, bare scan | {} |", from.name(), scans.map(|cost| format!("{:.1} µs", cost.nanos / 1e3)).join(" | "));
+        for to in FORMATS.into_iter().filter(|to| *to != from) {
+            let cells = std::array::from_fn::<_, { SIZES.len() }, _>(|at| {
+                let options = Options { model: "served-model", stream: Some(true), ..Options::default() };
+                let cost = measure(|| translate_request(from, to, black_box(&bodies[at]), &options).unwrap());
+                let ratio = cost.nanos / scans[at].nanos;
+                ratios[at].push(ratio);
+                format!("{:.1} µs, {ratio:.2}×, {} allocations", cost.nanos / 1e3, cost.allocations)
             });
+            println!("| {} → {} | {} |", from.name(), to.name(), cells.join(" | "));
         }
     }
-    group.finish();
+    println!("| median | {} |", ratios.map(|of_size| format!("{:.2}×", median(of_size))).join(" | "));
 }
-
-criterion_group!(benches, text_deltas);
-criterion_main!(benches);

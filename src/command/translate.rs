@@ -168,7 +168,7 @@ fn reply(task: Task, shapes: (Shape, Shape), body: &[u8]) -> Result<(Vec<u8>, Lo
     let context = Context { stream: shapes.1 != Shape::Json, ..Context::for_unknown_client() };
     let mut translator =
         ReplyTranslator::new(task.from, task.to, shapes, context).ok_or("this format is not translated")?;
-    let mut out = translator.feed(body);
+    let mut out = translator.feed(body).to_vec();
     out.extend(translator.finish());
     Ok((out, translator.losses().clone()))
 }

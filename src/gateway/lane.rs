@@ -50,7 +50,7 @@ impl Translation {
     /// The client's bytes for the upstream's. `shape` is how the upstream answers, known with its first bytes.
     pub(super) fn feed(&mut self, bytes: &Bytes, shape: Shape) -> Bytes {
         match self.translator(shape) {
-            Some(translator) if !bytes.is_empty() => translator.feed(bytes).into(),
+            Some(translator) if !bytes.is_empty() => Bytes::copy_from_slice(translator.feed(bytes)),
             Some(_) | None => Bytes::new(),
         }
     }

@@ -14,73 +14,68 @@ pub(crate) fn put_str(out: &mut Vec<u8>, text: &str) {
 
 /// Writes the inside of a JSON string.
 pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut from = 0;
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let (width, escape): (usize, &[u8]) = match byte {
-            b'"' => (1, b"\\\""),
-            b'\\' => (1, b"\\\\"),
-            b'\n' => (1, b"\\n"),
-            b'\r' => (1, b"\\r"),
-            b'\t' => (1, b"\\t"),
-            0..=0x1f => (1, b""),
-            0xc2 if bytes.get(at + 1) == Some(&0x85) => (2, b"\\u0085"),
-            0xe2 if bytes.get(at + 1) == Some(&0x80) => match bytes.get(at + 2) {
-                Some(0xa8) => (3, b"\\u2028"),
-                Some(0xa9) => (3, b"\\u2029"),
-                _ => {
-                    at += 3;
-                    continue;
-                }
-            },
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
-        if escape.is_empty() {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            out.extend_from_slice(b"\\u00");
-            out.push(if byte < 0x10 { b'0' } else { b'1' });
-            out.extend(HEX.get(usize::from(byte & 0xf)));
-        } else {
-            out.extend_from_slice(escape);
-        }
-        at += width;
-        from = at;
-    }
-    out.extend_from_slice(bytes.get(from..).unwrap_or_default());
+    put_replaced::<true>(out, text.as_bytes());
 }
 
 /// Writes JSON text as it is, but without raw line breaks (they can only be white space) and with the three separators
 /// escaped (they can only stand in strings).
 pub(crate) fn put_raw(out: &mut Vec<u8>, json: &str) {
-    let bytes = json.as_bytes();
-    let mut from = 0;
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let (width, instead): (usize, &[u8]) = match byte {
-            b'\n' | b'\r' => (1, b""),
-            0xc2 if bytes.get(at + 1) == Some(&0x85) => (2, b"\\u0085"),
-            0xe2 if bytes.get(at + 1) == Some(&0x80) => match bytes.get(at + 2) {
-                Some(0xa8) => (3, b"\\u2028"),
-                Some(0xa9) => (3, b"\\u2029"),
-                _ => {
-                    at += 3;
-                    continue;
-                }
-            },
-            _ => {
-                at += 1;
-                continue;
-            }
+    put_replaced::<false>(out, json.as_bytes());
+}
+
+/// How many bytes at the front need no second look. Chunks are looked at as a whole, which compilers make fast.
+fn plain(bytes: &[u8]) -> usize {
+    const CHUNK: usize = 16;
+    let is_special = |found: bool, &b: &u8| found | (b < 0x20) | (b == b'"') | (b == b'\\') | (b == 0xc2) | (b == 0xe2);
+    let chunks = bytes.chunks_exact(CHUNK);
+    chunks.take_while(|chunk| !chunk.iter().fold(false, is_special)).count() * CHUNK
+}
+
+/// What is written in place of the bytes at the front, and of how many; `None` where they stand for themselves.
+fn replacement<const IN_STRING: bool>(bytes: &[u8]) -> Option<(usize, &'static [u8])> {
+    match bytes {
+        [0xc2, 0x85, ..] => Some((2, b"\\u0085")),
+        [0xe2, 0x80, 0xa8, ..] => Some((3, b"\\u2028")),
+        [0xe2, 0x80, 0xa9, ..] => Some((3, b"\\u2029")),
+        [b'\n' | b'\r', ..] if !IN_STRING => Some((1, b"")),
+        [byte, ..] if IN_STRING => escape(*byte).map(|escape| (1, escape)),
+        _ => None,
+    }
+}
+
+/// The escape of one byte; empty for those that are written by their number.
+fn escape(byte: u8) -> Option<&'static [u8]> {
+    match byte {
+        b'"' => Some(b"\\\""),
+        b'\\' => Some(b"\\\\"),
+        b'\n' => Some(b"\\n"),
+        b'\r' => Some(b"\\r"),
+        b'\t' => Some(b"\\t"),
+        0..=0x1f => Some(b""),
+        _ => None,
+    }
+}
+
+fn put_replaced<const IN_STRING: bool>(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (mut from, mut at) = (0, plain(bytes));
+    while let Some(rest @ [byte, after @ ..]) = bytes.get(at..) {
+        if !matches!(byte, 0..=0x1f | b'"' | b'\\' | 0xc2 | 0xe2) {
+            at += 1;
+            continue;
+        }
+        let Some((width, instead)) = replacement::<IN_STRING>(rest) else {
+            at += 1 + plain(after);
+            continue;
         };
         out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
         out.extend_from_slice(instead);
-        at += width;
-        from = at;
+        if IN_STRING && instead.is_empty() {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            out.extend_from_slice(if *byte < 0x10 { b"\\u000" } else { b"\\u001" });
+            out.extend(HEX.get(usize::from(byte & 0xf)));
+        }
+        from = at + width;
+        at = from + plain(bytes.get(from..).unwrap_or_default());
     }
     out.extend_from_slice(bytes.get(from..).unwrap_or_default());
 }
@@ -99,6 +94,11 @@ pub(crate) fn put_int(out: &mut Vec<u8>, value: u64) {
         }
     }
     out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
+}
+
+/// Writes pieces of JSON one after another, as they are.
+pub(crate) fn put_all(out: &mut Vec<u8>, pieces: &[&[u8]]) {
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
 }
 
 /// Writes an object; `fill` adds its members.
@@ -194,6 +194,16 @@ impl Arr<'_> {
         }
         self.empty = false;
         self.out
+    }
+    /// Writes an object that is taken back where `fill` says that it came to nothing.
+    pub(crate) fn obj_if(&mut self, fill: impl FnOnce(&mut Obj<'_>) -> bool) {
+        let (before, was_empty) = (self.out.len(), self.empty);
+        let mut is_kept = false;
+        self.obj(|o| is_kept = fill(o));
+        if !is_kept {
+            self.out.truncate(before);
+            self.empty = was_empty;
+        }
     }
     pub(crate) fn is_empty(&self) -> bool {
         self.empty

@@ -24,6 +24,7 @@ pub mod reply;
 mod request;
 mod rules;
 mod schema;
+mod skim;
 pub mod sse;
 pub mod tap;
 mod telltale;

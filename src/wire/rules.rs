@@ -8,7 +8,7 @@ use super::{
     loss::{Losses, Refusal},
     request::{Block, MediaKind, Opaque, Request, Role, Source, ToolResult},
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 /// The schema of a function that stands in for a free-text tool.
 pub(crate) const FREE_TEXT_SCHEMA: &str =
@@ -245,19 +245,19 @@ impl<'a> Request<'a> {
     /// one speaker in a row, tool results first in their turn.
     pub(crate) fn normalise(&mut self) {
         let turns = std::mem::take(&mut self.turns);
-        for turn in turns {
-            for block in turn.blocks {
-                let block = match block {
-                    Block::Thinking { text, token: Some(token) } => {
-                        let (text, token) = token.split_text(text);
-                        Block::Thinking { text, token: Some(token) }
-                    }
-                    block => block,
-                };
-                if matches!(&block, Block::Text(text) | Block::Refusal(text) if text.is_empty()) {
-                    continue;
+        self.turns.reserve(turns.len());
+        for mut turn in turns {
+            turn.blocks.retain_mut(|block| {
+                if let Block::Thinking { text, token: Some(token) } = block {
+                    let (said, signature) = token.clone().split_text(std::mem::take(text));
+                    (*text, *token) = (said, signature);
                 }
-                self.say(turn.role, block);
+                !matches!(block, Block::Text(text) | Block::Refusal(text) if text.is_empty())
+            });
+            match self.turns.last_mut() {
+                Some(last) if last.role == turn.role => last.blocks.append(&mut turn.blocks),
+                _ if turn.blocks.is_empty() => {}
+                _ => self.turns.push(turn),
             }
         }
         self.mark_custom_results();
@@ -328,18 +328,21 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The name of the tool that a result answers.
-    pub(crate) fn name_of_call(&self, id: &str) -> Option<&str> {
-        self.turns.iter().flat_map(|turn| &turn.blocks).rev().find_map(|block| match block {
-            Block::ToolCall(call) if call.id == id => Some(&*call.name),
-            Block::ToolCall(_)
-            | Block::Text(_)
-            | Block::Media(_)
-            | Block::ToolResult(_)
-            | Block::Thinking { .. }
-            | Block::Refusal(_)
-            | Block::Opaque(_) => None,
-        })
+    /// The name of the tool of every call, by the call's id; of two calls with one id the later one's.
+    pub(crate) fn names_of_calls(&self) -> HashMap<&str, &str> {
+        let mut names = HashMap::new();
+        for block in self.turns.iter().flat_map(|turn| &turn.blocks) {
+            match block {
+                Block::ToolCall(call) => drop(names.insert(&*call.id, &*call.name)),
+                Block::Text(_)
+                | Block::Media(_)
+                | Block::ToolResult(_)
+                | Block::Thinking { .. }
+                | Block::Refusal(_)
+                | Block::Opaque(_) => {}
+            }
+        }
+        names
     }
 
     /// Whether the conversation ends with words of the assistant, which only Anthropic continues.

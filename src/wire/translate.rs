@@ -122,9 +122,16 @@ pub(crate) struct Job {
     pub(crate) origin: Option<WireFormat>,
     pub(crate) losses: Losses,
     pub(crate) context: Context,
+    /// The size of the client's body, which the provider's will be near to.
+    pub(crate) body_bytes: usize,
 }
 
 impl Job {
+    /// Memory for the provider's body, so that it need not grow.
+    pub(crate) fn output(&self) -> Vec<u8> {
+        Vec::with_capacity(self.body_bytes + self.body_bytes / 8 + 1024)
+    }
+
     /// Whether ids of uploaded files mean the same to both OpenAI formats.
     pub(crate) fn origin_is_openai(&self) -> bool {
         matches!(self.origin, Some(WireFormat::OpenaiChat | WireFormat::OpenaiResponses))
@@ -154,7 +161,7 @@ pub fn translate_request(
     let (Some(source), Some(target)) = (translation(from), translation(to)) else {
         return Err(Refusal::new("format", "this format is not translated"));
     };
-    let mut job = Job { origin: Some(from), ..Job::default() };
+    let mut job = Job { origin: Some(from), body_bytes: body.len(), ..Job::default() };
     let mut request = source.decode_request(body, &mut job)?;
     request.stream = options.stream.unwrap_or(request.stream);
     let model = if options.model.is_empty() { request.model.to_string() } else { options.model.to_owned() };

@@ -11,7 +11,7 @@ use sub2api::wire::{
 
 pub(crate) fn run(from: WireFormat, to: WireFormat, shapes: (Shape, Shape), context: Context, input: &str) -> String {
     let mut translator = ReplyTranslator::new(from, to, shapes, context).unwrap();
-    let mut out = translator.feed(input.as_bytes());
+    let mut out = translator.feed(input.as_bytes()).to_vec();
     out.extend(translator.finish());
     String::from_utf8(out).unwrap()
 }

@@ -1,11 +1,13 @@
 //! Reads Anthropic Messages replies.
 
+use super::fragment::{self, Fragment};
 use crate::wire::{
     Usage, errors,
     fields::{List, Str},
     grammar::{Kind, Opener},
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
+    skim::unescape,
     translate::Context,
 };
 use serde::Deserialize;
@@ -176,6 +178,8 @@ pub(crate) struct Decoder {
     reason: Option<FinishReason>,
     detail: Option<String>,
     ended: bool,
+    /// Where the text of a fragment is put that holds escapes.
+    said: String,
 }
 
 impl Decoder {
@@ -193,6 +197,7 @@ impl Decoder {
             reason: None,
             detail: None,
             ended: false,
+            said: String::new(),
         }
     }
 
@@ -322,25 +327,42 @@ impl Decoder {
         });
     }
 
+    /// Takes a fragment of the open block.
+    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
+        let mut said = std::mem::take(&mut self.said);
+        self.grow(fragment.kind, Cow::Borrowed(unescape(fragment.text, &mut said)), sink);
+        self.said = said;
+    }
+
+    /// Lets the open block grow, if it is of the kind that the delta is for.
+    fn grow(&mut self, kind: &str, text: Cow<'_, str>, sink: &mut dyn Sink) {
+        if text.is_empty() {
+            return;
+        }
+        match (kind, self.opener.open()) {
+            ("text_delta", Some(Kind::Text)) => self.text(text, sink),
+            ("thinking_delta", Some(Kind::Thinking)) => sink.event(Event::Delta(Delta::Text(text))),
+            ("input_json_delta", Some(Kind::Call)) => {
+                self.has_arguments = true;
+                sink.event(Event::Delta(Delta::Arguments(text)));
+            }
+            _ => {}
+        }
+    }
+
     fn delta(&mut self, delta: DeltaIn<'_>, sink: &mut dyn Sink) {
         let Some(open) = self.opener.open() else { return };
-        match (delta.kind.as_deref().unwrap_or_default(), open) {
-            ("text_delta", Kind::Text) => {
-                if let Some(text) = delta.text.filter(|t| !t.is_empty()) {
-                    self.text(text.0, sink);
-                }
-            }
-            ("input_json_delta", Kind::Call) => {
-                if let Some(json) = delta.partial_json.filter(|j| !j.is_empty()) {
-                    self.has_arguments = true;
-                    sink.event(Event::Delta(Delta::Arguments(json.0)));
-                }
-            }
-            ("thinking_delta", Kind::Thinking) => {
-                if let Some(text) = delta.thinking.filter(|t| !t.is_empty()) {
-                    sink.event(Event::Delta(Delta::Text(text.0)));
-                }
-            }
+        let kind = delta.kind.as_deref().unwrap_or_default();
+        let grown = match kind {
+            "text_delta" => delta.text,
+            "input_json_delta" => delta.partial_json,
+            "thinking_delta" => delta.thinking,
+            _ => None,
+        };
+        if let Some(text) = grown {
+            return self.grow(kind, text.0, sink);
+        }
+        match (kind, open) {
             ("signature_delta", Kind::Thinking) => self.signature(TokenKind::Signature, delta.signature, sink),
             ("citations_delta", Kind::Text) => {
                 if let Some(citation) = delta.citation {
@@ -399,6 +421,9 @@ impl ReplyDecoder for Decoder {
     fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
         if self.ended || data.trim_ascii() == b"[DONE]" {
             return;
+        }
+        if let Some(fragment) = fragment::read(data) {
+            return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice(data) {
             Ok(event) => self.take(event, sink),

@@ -45,28 +45,22 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
     }
     let max_tokens = request.sampling.max_tokens.or(options.max_tokens).unwrap_or(facts.max_output);
     let thinking = Thinking::choose(&request, &facts, max_tokens, job);
-    let mut messages = Vec::new();
-    let mut failed = Ok(());
-    compose::arr(&mut messages, |a| {
-        for turn in &request.turns {
-            let result = put_turn(a, turn, options, job);
-            failed = std::mem::replace(&mut failed, Ok(())).and(result);
-        }
-    });
-    failed?;
-    let mut out = Vec::with_capacity(messages.len() + 1024);
+    let mut result = Ok(());
+    let mut out = job.output();
     compose::obj(&mut out, |o| {
         o.str("model", options.model);
         o.int("max_tokens", max_tokens);
         o.some_str("system", system.as_deref());
-        o.key("messages").extend_from_slice(&messages);
+        o.arr("messages", |a| {
+            result = request.turns.iter().try_for_each(|turn| put_turn(a, turn, options, job));
+        });
         put_tools(o, &request, &facts, job);
         put_settings(o, &request, &facts, &thinking, job);
         if request.stream {
             o.bool("stream", true);
         }
     });
-    Ok(out)
+    result.map(|()| out)
 }
 
 fn check(request: &Request<'_>, facts: &Claude, job: &mut Job) -> Result<(), Refusal> {
@@ -333,21 +327,8 @@ fn put_tool(a: &mut Arr<'_>, tool: &Tool<'_>, strict: bool, job: &mut Job) {
 }
 
 fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut Job) -> Result<(), Refusal> {
-    let mut blocks = Vec::new();
-    let mut failed = Ok(());
-    let mut is_empty = true;
-    compose::arr(&mut blocks, |a| {
-        for block in &turn.blocks {
-            let result = put_block(a, block, turn.role, options, job);
-            failed = std::mem::replace(&mut failed, Ok(())).and(result);
-        }
-        is_empty = a.is_empty();
-    });
-    failed?;
-    if is_empty {
-        return Ok(());
-    }
-    a.obj(|o| {
+    let mut result = Ok(());
+    a.obj_if(|o| {
         o.str(
             "role",
             match turn.role {
@@ -356,12 +337,18 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
                 Role::Assistant => "assistant",
             },
         );
-        match turn.blocks.as_slice() {
-            [Block::Text(text)] => o.str("content", text),
-            _ => o.key("content").extend_from_slice(&blocks),
+        if let [Block::Text(text)] = turn.blocks.as_slice() {
+            o.str("content", text);
+            return !text.trim().is_empty();
         }
+        let mut is_empty = true;
+        o.arr("content", |a| {
+            result = turn.blocks.iter().try_for_each(|block| put_block(a, block, turn.role, options, job));
+            is_empty = a.is_empty();
+        });
+        !is_empty
     });
-    Ok(())
+    result
 }
 
 fn put_text(a: &mut Arr<'_>, text: &str) {
@@ -419,38 +406,33 @@ fn put_block(
 }
 
 fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result<(), Refusal> {
-    let mut blocks = Vec::new();
-    let mut failed = Ok(());
-    compose::arr(&mut blocks, |a| {
-        for block in &result.content {
-            let result = match block {
-                Block::Text(text) => {
-                    put_text(a, text);
-                    Ok(())
-                }
-                Block::Media(media) => put_media(a, media, job),
-                Block::Opaque(opaque) => settle_opaque(opaque, ANTHROPIC, &mut job.losses),
-                Block::ToolCall(_) | Block::ToolResult(_) | Block::Thinking { .. } | Block::Refusal(_) => Ok(()),
-            };
-            failed = std::mem::replace(&mut failed, Ok(())).and(result);
-        }
-    });
-    failed?;
-    let plain = result.content.iter().all(|block| matches!(block, Block::Text(_)));
+    let is_plain = result.content.iter().all(|block| matches!(block, Block::Text(_)));
+    let mut put = Ok(());
     a.obj(|o| {
         o.str("type", "tool_result");
         o.str("tool_use_id", &fit(&result.id, MAX_ID));
-        if plain {
+        if is_plain {
             let text = result_text(result);
             let text = if result.is_error { text.strip_prefix("Error: ").unwrap_or(&text) } else { &text };
             o.str("content", text);
         } else {
-            o.key("content").extend_from_slice(&blocks);
+            o.arr("content", |a| put = result.content.iter().try_for_each(|block| put_inner(a, block, job)));
         }
         if result.is_error {
             o.bool("is_error", true);
         }
     });
+    put
+}
+
+/// One block of a tool result.
+fn put_inner(a: &mut Arr<'_>, block: &Block<'_>, job: &mut Job) -> Result<(), Refusal> {
+    match block {
+        Block::Text(text) => put_text(a, text),
+        Block::Media(media) => put_media(a, media, job)?,
+        Block::Opaque(opaque) => settle_opaque(opaque, ANTHROPIC, &mut job.losses)?,
+        Block::ToolCall(_) | Block::ToolResult(_) | Block::Thinking { .. } | Block::Refusal(_) => {}
+    }
     Ok(())
 }
 

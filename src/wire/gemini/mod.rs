@@ -2,6 +2,7 @@
 
 mod error;
 mod failure;
+mod fragment;
 mod models;
 mod partial_args;
 mod read;

@@ -1,6 +1,9 @@
 //! Reads Gemini generateContent replies.
 
-use super::partial_args::{Node, PartialIn};
+use super::{
+    fragment::{self, Fragment},
+    partial_args::{Node, PartialIn},
+};
 use crate::wire::{
     Usage, errors,
     fields::{List, Str},
@@ -8,6 +11,7 @@ use crate::wire::{
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
+    skim::unescape,
     translate::Context,
 };
 use serde::Deserialize;
@@ -148,19 +152,19 @@ struct SegmentIn<'a> {
     text: Option<Str<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct UsageIn {
+pub(super) struct UsageIn {
     #[serde(default)]
-    prompt_token_count: Option<u64>,
+    pub(super) prompt_token_count: Option<u64>,
     #[serde(default)]
-    cached_content_token_count: Option<u64>,
+    pub(super) cached_content_token_count: Option<u64>,
     #[serde(default)]
-    tool_use_prompt_token_count: Option<u64>,
+    pub(super) tool_use_prompt_token_count: Option<u64>,
     #[serde(default)]
-    candidates_token_count: Option<u64>,
+    pub(super) candidates_token_count: Option<u64>,
     #[serde(default)]
-    thoughts_token_count: Option<u64>,
+    pub(super) thoughts_token_count: Option<u64>,
 }
 
 impl UsageIn {
@@ -191,6 +195,8 @@ pub(crate) struct Decoder {
     detail: Option<String>,
     citations: Vec<Citation<'static>>,
     ended: bool,
+    /// Where the text of a fragment is put that holds escapes.
+    said: String,
 }
 
 impl Decoder {
@@ -206,12 +212,33 @@ impl Decoder {
             detail: None,
             citations: Vec::new(),
             ended: false,
+            said: String::new(),
         }
     }
 
     fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
         self.ended = true;
         sink.event(Event::Error(error));
+    }
+
+    /// Takes a fragment of a reply that has begun.
+    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
+        self.end_call(sink);
+        let mut said = std::mem::take(&mut self.said);
+        let text = unescape(fragment.text, &mut said);
+        // A part marked as a thought opens its block even where it says nothing.
+        if fragment.is_thought {
+            self.opener.ensure(BlockStart::Thinking, sink);
+        } else if !text.is_empty() {
+            self.opener.ensure(BlockStart::Text, sink);
+        }
+        if !text.is_empty() {
+            sink.event(Event::Delta(Delta::Text(Cow::Borrowed(text))));
+        }
+        self.said = said;
+        if let Some(usage) = &fragment.usage {
+            sink.event(Event::Usage(usage.counts()));
+        }
     }
 
     fn take(&mut self, chunk: ChunkIn<'_>, sink: &mut dyn Sink) {
@@ -419,6 +446,9 @@ impl ReplyDecoder for Decoder {
     fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
         if self.ended || data.trim_ascii() == b"[DONE]" {
             return;
+        }
+        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| fragment::read(data)) {
+            return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice::<ChunkIn<'_>>(data) {
             Ok(chunk) => self.take(chunk, sink),

@@ -115,6 +115,8 @@ pub(crate) struct Encoder {
     citations: Vec<Citation<'static>>,
     refused: bool,
     usage: Usage,
+    /// How most chunks end; empty until it is written anew.
+    tail: Vec<u8>,
 }
 
 impl Encoder {
@@ -133,20 +135,60 @@ impl Encoder {
             citations: Vec::new(),
             refused: false,
             usage: Usage::default(),
+            tail: Vec::new(),
         }
     }
 
     fn frame(&mut self, out: &mut Vec<u8>, fill: impl FnOnce(&mut Obj<'_>)) {
+        self.begin_frame(out);
+        compose::obj(out, fill);
+        self.end_frame(out);
+    }
+
+    fn begin_frame(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(match (self.array, self.begun) {
             (true, false) => b"[",
             (true, true) => b",\r\n",
             (false, _) => b"data: ",
         });
         self.begun = true;
-        compose::obj(out, fill);
+    }
+
+    fn end_frame(&self, out: &mut Vec<u8>) {
         if !self.array {
             out.extend_from_slice(b"\r\n\r\n");
         }
+    }
+
+    /// A chunk with a text and nothing else, as most are.
+    fn text(&mut self, out: &mut Vec<u8>, text: &str) {
+        if self.tail.is_empty() {
+            self.tail = self.rendered_tail();
+        }
+        let tail = std::mem::take(&mut self.tail);
+        self.begin_frame(out);
+        out.extend_from_slice(b"{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"");
+        compose::put_escaped(out, text);
+        out.extend_from_slice(b"\"}],\"role\":\"model\"},\"index\":0}]");
+        out.extend_from_slice(&tail);
+        self.end_frame(out);
+        self.tail = tail;
+    }
+
+    /// The members with which every chunk ends before the last: usage so far, model and id.
+    fn rendered_tail(&self) -> Vec<u8> {
+        let mut tail = Vec::new();
+        compose::obj(&mut tail, |o| {
+            if !self.usage.is_empty() {
+                put_usage(o, &self.usage);
+            }
+            o.str("modelVersion", &self.model);
+            o.str("responseId", &self.id);
+        });
+        if let Some(brace) = tail.first_mut() {
+            *brace = b',';
+        }
+        tail
     }
 
     fn chunk(&mut self, out: &mut Vec<u8>, finish: Option<(&str, Option<&str>)>, parts: impl FnOnce(&mut Arr<'_>)) {
@@ -188,6 +230,7 @@ impl Encoder {
                     });
                 });
             }
+            Delta::Text(text) if self.signature.is_none() => self.text(out, &text),
             Delta::Text(text) => {
                 let signature = self.signature.take();
                 self.chunk(out, None, |a| {
@@ -226,6 +269,7 @@ impl ReplyEncoder for Encoder {
         match event {
             Event::Start { id, model, created: _ } => {
                 (self.id, self.model) = (id.into_owned(), model.into_owned());
+                self.tail.clear();
             }
             Event::BlockStart(start) => {
                 self.refused |= start == BlockStart::Refusal;
@@ -233,7 +277,10 @@ impl ReplyEncoder for Encoder {
             }
             Event::Delta(delta) => self.delta(delta, out),
             Event::BlockStop => self.stop_block(out),
-            Event::Usage(usage) => self.usage.update(&usage),
+            Event::Usage(usage) => {
+                self.usage.update(&usage);
+                self.tail.clear();
+            }
             Event::Finish(finish) => {
                 let word = finish_word(finish.reason, self.refused);
                 let message = finish.detail.filter(|_| word != "STOP");

@@ -5,9 +5,9 @@ use crate::wire::{
     compose::{self, Arr, Obj},
     loss::Refusal,
     models,
-    replay::TokenKind,
+    replay::{ReplayToken, TokenKind},
     request::{
-        Block, Effort, Level, Media, MediaKind, OutputFormat, Request, Role, Source, ToolChoice, ToolResult, Turn,
+        Block, Effort, Level, Media, MediaKind, OutputFormat, Request, Role, Source, ToolCall, ToolChoice, ToolResult, Turn,
     },
     rules::{
         FREE_TEXT_SCHEMA, arguments_object, free_text_input, is_invented, mime_of, refuse_media, result_text,
@@ -16,7 +16,7 @@ use crate::wire::{
     schema,
     translate::{Job, Options},
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 const GEMINI: WireFormat = WireFormat::Gemini;
 const MAX_NAME: usize = 64;
@@ -35,23 +35,18 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
         job.losses.emulated("messages.system");
         request.say(Role::User, Block::Text(Cow::Owned(text)));
     }
-    let mut contents = Vec::new();
-    let mut failed = Ok(());
-    compose::arr(&mut contents, |a| {
-        for turn in &request.turns {
-            let result = put_turn(a, turn, &request, options, job);
-            failed = std::mem::replace(&mut failed, Ok(())).and(result);
-        }
-    });
-    failed?;
-    let mut out = Vec::with_capacity(contents.len() + 1024);
+    let calls = request.names_of_calls();
+    let mut result = Ok(());
+    let mut out = job.output();
     compose::obj(&mut out, |o| {
         if let Some(system) = system {
             o.obj("systemInstruction", |o| {
                 o.arr("parts", |a| a.obj(|o| o.str("text", &system)));
             });
         }
-        o.key("contents").extend_from_slice(&contents);
+        o.arr("contents", |a| {
+            result = request.turns.iter().try_for_each(|turn| put_turn(a, turn, (&calls, options), job));
+        });
         put_tools(o, &request, job);
         let mut config = Vec::new();
         compose::obj(&mut config, |o| put_config(o, &request, options, job));
@@ -59,7 +54,7 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
             o.key("generationConfig").extend_from_slice(&config);
         }
     });
-    Ok(out)
+    result.map(|()| out)
 }
 
 fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
@@ -219,85 +214,89 @@ fn put_choice(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
     });
 }
 
-fn put_turn(
-    a: &mut Arr<'_>,
-    turn: &Turn<'_>,
-    request: &Request<'_>,
-    options: &Options<'_>,
-    job: &mut Job,
-) -> Result<(), Refusal> {
-    let mut parts = Vec::new();
-    let mut failed = Ok(());
-    let mut is_empty = true;
-    // A signature that waits for the call it sat on; the first call of a turn must have one from Gemini 3 on.
-    let mut signature = None;
-    let mut unsigned = models::is_gemini_3(options.model);
-    compose::arr(&mut parts, |a| {
-        for block in &turn.blocks {
-            let result = match block {
-                Block::ToolCall(call) => {
-                    let name = job.context.names.fit(&call.name, MAX_NAME);
-                    let args = match call.custom {
-                        true => Cow::Owned(free_text_input(&call.arguments)),
-                        false => arguments_object(&call.arguments, &mut job.losses),
-                    };
-                    a.obj(|o| {
-                        o.obj("functionCall", |o| {
-                            o.some_str("id", Some(&*call.id).filter(|id| !is_invented(id)));
-                            o.str("name", &name);
-                            o.raw("args", &args);
-                        });
-                        let missing = std::mem::replace(&mut unsigned, false).then_some(NO_SIGNATURE);
-                        o.some_str("thoughtSignature", signature.take().or(missing));
-                    });
-                    Ok(())
-                }
-                Block::Thinking { text, token } => {
-                    let own = token.as_ref().filter(|token| token.suits(GEMINI, options.model));
-                    match own.map(|token| (token.kind, &*token.data)) {
-                        Some((TokenKind::OnCall, data)) => signature = Some(data),
-                        Some((TokenKind::OnText, data)) => a.obj(|o| {
-                            o.str("text", "");
-                            o.str("thoughtSignature", data);
-                        }),
-                        Some((_, data)) => a.obj(|o| {
-                            o.str("text", text);
-                            o.bool("thought", true);
-                            o.str("thoughtSignature", data);
-                        }),
-                        None => job.losses.dropped("reasoning"),
-                    }
-                    Ok(())
-                }
-                block => put_block(a, block, request, options, job),
-            };
-            failed = std::mem::replace(&mut failed, Ok(())).and(result);
-        }
-        is_empty = a.is_empty();
-    });
-    failed?;
-    if !is_empty {
-        a.obj(|o| {
-            o.str("role", if turn.role == Role::Assistant { "model" } else { "user" });
-            o.key("parts").extend_from_slice(&parts);
+/// The names of the calls by their ids, and what the gateway decided.
+type Known<'k> = (&'k HashMap<&'k str, &'k str>, &'k Options<'k>);
+
+fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, known: Known<'_>, job: &mut Job) -> Result<(), Refusal> {
+    let mut result = Ok(());
+    a.obj_if(|o| {
+        o.str("role", if turn.role == Role::Assistant { "model" } else { "user" });
+        let mut is_empty = true;
+        o.arr("parts", |a| {
+            let mut marks = Marks { signature: None, unsigned: models::is_gemini_3(known.1.model) };
+            result = turn.blocks.iter().try_for_each(|block| put_block(a, block, (&mut marks, known), job));
+            is_empty = a.is_empty();
         });
-    }
-    Ok(())
+        !is_empty
+    });
+    result
 }
 
-fn put_block(
+/// The signatures of a turn's calls.
+struct Marks<'m> {
+    /// Waits for the call that it sat on.
+    signature: Option<&'m str>,
+    /// Whether the next call is the turn's first, which must have one from Gemini 3 on.
+    unsigned: bool,
+}
+
+fn put_call(a: &mut Arr<'_>, call: &ToolCall<'_>, marks: &mut Marks<'_>, job: &mut Job) {
+    let name = job.context.names.fit(&call.name, MAX_NAME);
+    let args = match call.custom {
+        true => Cow::Owned(free_text_input(&call.arguments)),
+        false => arguments_object(&call.arguments, &mut job.losses),
+    };
+    a.obj(|o| {
+        o.obj("functionCall", |o| {
+            o.some_str("id", Some(&*call.id).filter(|id| !is_invented(id)));
+            o.str("name", &name);
+            o.raw("args", &args);
+        });
+        let missing = std::mem::replace(&mut marks.unsigned, false).then_some(NO_SIGNATURE);
+        o.some_str("thoughtSignature", marks.signature.take().or(missing));
+    });
+}
+
+fn put_thinking_block<'m>(
     a: &mut Arr<'_>,
-    block: &Block<'_>,
-    request: &Request<'_>,
-    options: &Options<'_>,
+    (text, token): (&str, Option<&'m ReplayToken<'_>>),
+    marks: &mut Marks<'m>,
+    model: &str,
+) -> bool {
+    let own = token.filter(|token| token.suits(GEMINI, model));
+    match own.map(|token| (token.kind, &*token.data)) {
+        Some((TokenKind::OnCall, data)) => marks.signature = Some(data),
+        Some((TokenKind::OnText, data)) => a.obj(|o| {
+            o.str("text", "");
+            o.str("thoughtSignature", data);
+        }),
+        Some((_, data)) => a.obj(|o| {
+            o.str("text", text);
+            o.bool("thought", true);
+            o.str("thoughtSignature", data);
+        }),
+        None => return false,
+    }
+    true
+}
+
+fn put_block<'m>(
+    a: &mut Arr<'_>,
+    block: &'m Block<'_>,
+    (marks, known): (&mut Marks<'m>, Known<'_>),
     job: &mut Job,
 ) -> Result<(), Refusal> {
     match block {
         Block::Text(text) | Block::Refusal(text) => a.obj(|o| o.str("text", text)),
         Block::Media(media) => put_media(a, media, job)?,
-        Block::ToolResult(result) => put_result(a, result, request, options, job)?,
+        Block::ToolResult(result) => put_result(a, result, known, job)?,
         Block::Opaque(opaque) => settle_opaque(opaque, GEMINI, &mut job.losses)?,
-        Block::ToolCall(_) | Block::Thinking { .. } => {}
+        Block::ToolCall(call) => put_call(a, call, marks, job),
+        Block::Thinking { text, token } => {
+            if !put_thinking_block(a, (text, token.as_ref()), marks, known.1.model) {
+                job.losses.dropped("reasoning");
+            }
+        }
     }
     Ok(())
 }
@@ -305,17 +304,16 @@ fn put_block(
 fn put_result(
     a: &mut Arr<'_>,
     result: &ToolResult<'_>,
-    request: &Request<'_>,
-    options: &Options<'_>,
+    (calls, options): Known<'_>,
     job: &mut Job,
 ) -> Result<(), Refusal> {
-    let name = Some(&*result.name).filter(|name| !name.is_empty()).or_else(|| request.name_of_call(&result.id));
-    let Some(name) = name.map(str::to_owned) else {
+    let name = Some(&*result.name).filter(|name| !name.is_empty()).or_else(|| calls.get(&*result.id).copied());
+    let Some(name) = name else {
         let message =
             format!("the tool result {} answers no tool call of the conversation: send the call, too", result.id);
         return Err(Refusal::new("messages.tool_call_id", message));
     };
-    let name = job.context.names.fit(&name, MAX_NAME).into_owned();
+    let name = job.context.names.fit(name, MAX_NAME);
     let takes_media = models::is_gemini_3(options.model);
     let mut media: Vec<&Media<'_>> = Vec::new();
     for block in &result.content {

@@ -2,6 +2,7 @@
 
 mod error;
 pub(crate) mod failure;
+mod fragment;
 mod models;
 mod read;
 mod reply_decode;

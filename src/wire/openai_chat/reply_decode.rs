@@ -1,6 +1,9 @@
 //! Reads Chat Completions replies, of OpenAI and of all that imitate it.
 
-use super::reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn};
+use super::{
+    fragment::{self, Fragment},
+    reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn},
+};
 use crate::wire::{
     errors,
     fields::{TextOr, text_of},
@@ -8,6 +11,7 @@ use crate::wire::{
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
+    skim::unescape,
     translate::Context,
 };
 use serde_json::value::RawValue;
@@ -84,6 +88,8 @@ pub(crate) struct Decoder {
     finish: Option<FinishReason>,
     is_whole: bool,
     ended: bool,
+    /// Where the text of a fragment is put that holds escapes.
+    said: String,
 }
 
 impl Decoder {
@@ -99,12 +105,24 @@ impl Decoder {
             finish: None,
             is_whole: false,
             ended: false,
+            said: String::new(),
         }
     }
 
     fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
         self.ended = true;
         sink.event(Event::Error(error));
+    }
+
+    /// Takes a fragment of a reply that has begun.
+    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
+        let mut said = std::mem::take(&mut self.said);
+        for (start, inside) in [(BlockStart::Thinking, fragment.thought), (BlockStart::Text, fragment.text)] {
+            if let Some(inside) = inside {
+                self.text(start, Cow::Borrowed(unescape(inside, &mut said)), sink);
+            }
+        }
+        self.said = said;
     }
 
     fn take(&mut self, chunk: ChunkIn<'_>, sink: &mut dyn Sink) {
@@ -368,6 +386,9 @@ impl ReplyDecoder for Decoder {
         }
         if data.trim_ascii() == b"[DONE]" {
             return self.end(sink);
+        }
+        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| fragment::read(data)) {
+            return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice(data) {
             Ok(chunk) => self.take(chunk, sink),

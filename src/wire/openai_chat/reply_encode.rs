@@ -132,6 +132,15 @@ impl Encoder {
         self.head = head;
     }
 
+    /// A chunk with a text and nothing else, as most are; the key is ours.
+    fn text(&self, out: &mut Vec<u8>, key: &str, text: &str) {
+        let begin: &[u8] = b",\"choices\":[{\"index\":0,\"delta\":{\"";
+        compose::put_all(out, &[b"data: ", &self.head, begin, key.as_bytes(), b"\":\""]);
+        compose::put_escaped(out, text);
+        out.extend_from_slice(b"\"},\"logprobs\":null,\"finish_reason\":null}]");
+        out.extend_from_slice(if self.context.stream_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
+    }
+
     fn chunk(&self, out: &mut Vec<u8>, finish: Option<&str>, fill: impl FnOnce(&mut Obj<'_>)) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(&self.head);
@@ -177,10 +186,10 @@ impl Encoder {
         match delta {
             Delta::Text(text) if self.thinking => {
                 self.thought.push_str(&text);
-                self.chunk(out, None, |o| o.str("reasoning_content", &text));
+                self.text(out, "reasoning_content", &text);
             }
-            Delta::Text(text) if self.refusing => self.chunk(out, None, |o| o.str("refusal", &text)),
-            Delta::Text(text) => self.chunk(out, None, |o| o.str("content", &text)),
+            Delta::Text(text) if self.refusing => self.text(out, "refusal", &text),
+            Delta::Text(text) => self.text(out, "content", &text),
             Delta::Arguments(text) => {
                 let index = self.calls.saturating_sub(1);
                 let custom = self.custom;

@@ -24,23 +24,13 @@ const MAX_ID: usize = 40;
 /// Writes the body.
 pub(crate) fn encode(request: Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<Vec<u8>, Refusal> {
     check(&request, job)?;
-    let mut messages = Vec::new();
-    let mut failed = None;
-    compose::arr(&mut messages, |a| {
-        for turn in &request.turns {
-            let result = put_turn(a, turn, options, job);
-            if let Err(refusal) = result {
-                failed.get_or_insert(refusal);
-            }
-        }
-    });
-    if let Some(refusal) = failed {
-        return Err(refusal);
-    }
-    let mut out = Vec::with_capacity(messages.len() + 1024);
+    let mut result = Ok(());
+    let mut out = job.output();
     compose::obj(&mut out, |o| {
         o.str("model", options.model);
-        o.key("messages").extend_from_slice(&messages);
+        o.arr("messages", |a| {
+            result = request.turns.iter().try_for_each(|turn| put_turn(a, turn, options, job));
+        });
         put_settings(o, &request, options, job);
         put_tools(o, &request, options, job);
         if request.stream {
@@ -48,7 +38,7 @@ pub(crate) fn encode(request: Request<'_>, options: &Options<'_>, job: &mut Job)
             o.obj("stream_options", |o| o.bool("include_usage", true));
         }
     });
-    Ok(out)
+    result.map(|()| out)
 }
 
 fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
@@ -278,28 +268,23 @@ fn put_user(a: &mut Arr<'_>, turn: &Turn<'_>, job: &mut Job) -> Result<(), Refus
     if rest.is_empty() && moved.is_empty() {
         return Ok(());
     }
-    let mut parts = Vec::new();
-    let mut failed = Ok(());
-    compose::arr(&mut parts, |a| {
-        if !moved.is_empty() {
-            put_text(a, "The images of the tool results above:");
-        }
-        for media in &moved {
-            failed = std::mem::replace(&mut failed, Ok(())).and_then(|()| put_media(a, media, job));
-        }
-        for block in &rest {
-            failed = std::mem::replace(&mut failed, Ok(())).and_then(|()| put_user_block(a, block, job));
-        }
-    });
-    failed?;
+    let mut result = Ok(());
     a.obj(|o| {
         o.str("role", "user");
         match (moved.is_empty(), rest.as_slice()) {
             (true, [Block::Text(text)]) => o.str("content", text),
-            _ => o.key("content").extend_from_slice(&parts),
+            _ => o.arr("content", |a| result = put_parts(a, &moved, &rest, job)),
         }
     });
-    Ok(())
+    result
+}
+
+fn put_parts(a: &mut Arr<'_>, moved: &[&Media<'_>], rest: &[&Block<'_>], job: &mut Job) -> Result<(), Refusal> {
+    if !moved.is_empty() {
+        put_text(a, "The images of the tool results above:");
+    }
+    moved.iter().try_for_each(|media| put_media(a, media, job))?;
+    rest.iter().try_for_each(|block| put_user_block(a, block, job))
 }
 
 fn put_text(a: &mut Arr<'_>, text: &str) {
@@ -415,14 +400,15 @@ fn put_image(a: &mut Arr<'_>, url: &str, media: &Media<'_>) {
 }
 
 fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut Job) -> Result<(), Refusal> {
-    let mut text = String::new();
+    let mut text = Cow::Borrowed("");
     let mut refusal = None;
     let mut thoughts = String::new();
     let mut details = Vec::new();
     let mut calls = Vec::new();
     for block in &turn.blocks {
         match block {
-            Block::Text(more) => text.push_str(more),
+            Block::Text(more) if text.is_empty() => text = Cow::Borrowed(&**more),
+            Block::Text(more) => text.to_mut().push_str(more),
             Block::Refusal(said) => refusal = Some(&**said),
             Block::ToolCall(call) => calls.push(call),
             Block::Thinking { text, token } => {

@@ -1,6 +1,7 @@
 //! OpenAI Responses.
 
 mod error;
+mod fragment;
 mod read;
 mod reply_decode;
 mod reply_encode;

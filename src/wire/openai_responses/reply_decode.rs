@@ -2,13 +2,16 @@
 //!
 //! Only the first unfinished item goes out as it comes; what belongs to later items is held until their turn.
 
-use super::reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn};
+use super::{
+    fragment::{self, Fragment},
+    reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn},
+};
 use crate::wire::{
     errors,
-    fields::Soft,
     grammar::{Kind, Opener},
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
+    skim::unescape,
     translate::Context,
 };
 use serde_json::value::RawValue;
@@ -76,6 +79,8 @@ pub(crate) struct Decoder {
     held_bytes: usize,
     has_calls: bool,
     ended: bool,
+    /// Where the text of a fragment is put that holds escapes.
+    said: String,
 }
 
 impl Decoder {
@@ -89,6 +94,7 @@ impl Decoder {
             held_bytes: 0,
             has_calls: false,
             ended: false,
+            said: String::new(),
         }
     }
 
@@ -113,21 +119,12 @@ impl Decoder {
             return self.fail(errors::read(0, data), sink);
         }
         let index = event.output_index.unwrap_or(0);
+        if let Some(item) = grows(kind) {
+            return self.piece(index, item, event.delta.0.unwrap_or_default(), sink);
+        }
         match kind {
-            "response.output_text.delta" => self.piece(index, ItemKind::Message, Held::Text, event.delta, sink),
-            "response.refusal.delta" => self.piece(index, ItemKind::Message, Held::Refusal, event.delta, sink),
-            "response.function_call_arguments.delta" => {
-                self.piece(index, ItemKind::Call, Held::Arguments, event.delta, sink);
-            }
-            "response.custom_tool_call_input.delta" => {
-                self.piece(index, ItemKind::CustomCall, Held::Arguments, event.delta, sink);
-            }
-            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
-                self.piece(index, ItemKind::Reasoning, Held::Thought, event.delta, sink);
-            }
             "response.reasoning_summary_part.added" if event.summary_index.unwrap_or(0) > 0 => {
-                let gap = Soft(Some(Cow::Borrowed("\n\n")));
-                self.piece(index, ItemKind::Reasoning, Held::Thought, gap, sink);
+                self.piece(index, (ItemKind::Reasoning, Held::Thought), Cow::Borrowed("\n\n"), sink);
             }
             "response.output_text.annotation.added" => {
                 if let Some(annotation) = event.annotation {
@@ -211,8 +208,18 @@ impl Decoder {
         self.opener.start(BlockStart::ToolCall { id, name, custom }, sink);
     }
 
-    fn piece(&mut self, index: u64, kind: ItemKind, make: fn(String) -> Held, delta: Soft<'_>, sink: &mut dyn Sink) {
-        let Some(delta) = delta.0.filter(|d| !d.is_empty()) else { return };
+    /// Takes a fragment of an item.
+    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
+        let Some(item) = grows(fragment.kind) else { return };
+        let mut said = std::mem::take(&mut self.said);
+        self.piece(fragment.index, item, Cow::Borrowed(unescape(fragment.text, &mut said)), sink);
+        self.said = said;
+    }
+
+    fn piece(&mut self, index: u64, (kind, make): Growth, delta: Cow<'_, str>, sink: &mut dyn Sink) {
+        if delta.is_empty() {
+            return;
+        }
         self.start(None, sink);
         let at = self.place(index, kind);
         let Some(entry) = self.items.get_mut(at) else { return };
@@ -347,6 +354,23 @@ impl Decoder {
     }
 }
 
+/// The kind of item that a delta is for, and how it is held.
+type Growth = (ItemKind, fn(String) -> Held);
+
+/// What the deltas of this type let grow.
+fn grows(kind: &str) -> Option<Growth> {
+    match kind {
+        "response.output_text.delta" => Some((ItemKind::Message, Held::Text)),
+        "response.refusal.delta" => Some((ItemKind::Message, Held::Refusal)),
+        "response.function_call_arguments.delta" => Some((ItemKind::Call, Held::Arguments)),
+        "response.custom_tool_call_input.delta" => Some((ItemKind::CustomCall, Held::Arguments)),
+        "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+            Some((ItemKind::Reasoning, Held::Thought))
+        }
+        _ => None,
+    }
+}
+
 impl Item {
     fn complete(&mut self, item: ItemIn<'_>) {
         let text_of = |raw: &RawValue| crate::wire::fields::text_of(raw).into_owned();
@@ -398,6 +422,9 @@ impl ReplyDecoder for Decoder {
     fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
         if self.ended || data.trim_ascii() == b"[DONE]" {
             return;
+        }
+        if let Some(fragment) = fragment::read(data) {
+            return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice::<EventIn<'_>>(data) {
             Ok(event) if event.kind.is_none() => self.fail(errors::read(0, data), sink),

@@ -67,6 +67,23 @@ impl Encoder {
         self.id = id;
     }
 
+    /// A text's delta, which is what a stream consists of for the most part.
+    fn put_text(&mut self, out: &mut Vec<u8>, index: u64, text: &str) {
+        const NAME: &[u8] = b"response.output_text.delta";
+        compose::put_all(out, &[b"event: ", NAME, b"\ndata: {\"type\":\"", NAME, b"\",\"sequence_number\":"]);
+        compose::put_int(out, self.sequence);
+        out.extend_from_slice(b",\"item_id\":");
+        compose::put_str(out, &self.id);
+        out.extend_from_slice(b",\"output_index\":");
+        compose::put_int(out, self.item);
+        out.extend_from_slice(b",\"content_index\":");
+        compose::put_int(out, index);
+        out.extend_from_slice(b",\"delta\":");
+        compose::put_str(out, text);
+        out.extend_from_slice(b",\"logprobs\":[]}\n\n");
+        self.sequence += 1;
+    }
+
     fn put_whole(&mut self, out: &mut Vec<u8>, name: &str, status: &str) {
         let (reply, context) = (std::mem::take(&mut self.reply), Arc::clone(&self.context));
         self.put(out, name, |o| o.obj("response", |o| put_response(o, &reply, &context, status)));
@@ -152,11 +169,7 @@ impl Encoder {
                 o.int("content_index", index);
                 o.str("delta", text);
             }),
-            (Delta::Text(text), _) => self.put_in_item(out, "response.output_text.delta", |o| {
-                o.int("content_index", index);
-                o.str("delta", text);
-                o.arr("logprobs", |_| {});
-            }),
+            (Delta::Text(text), _) => self.put_text(out, index, text),
             (Delta::Arguments(text), Some(Part::Call { custom: true, .. })) => {
                 self.put_in_item(out, "response.custom_tool_call_input.delta", |o| o.str("delta", text));
             }

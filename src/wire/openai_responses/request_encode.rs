@@ -24,20 +24,14 @@ const MIN_OUTPUT: u64 = 16;
 pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<Vec<u8>, Refusal> {
     check(&request, job)?;
     let instructions = request.take_system();
-    let mut items = Vec::new();
-    let mut failed = Ok(());
-    compose::arr(&mut items, |a| {
-        for turn in &request.turns {
-            let result = put_turn(a, turn, options, job);
-            failed = std::mem::replace(&mut failed, Ok(())).and(result);
-        }
-    });
-    failed?;
-    let mut out = Vec::with_capacity(items.len() + 1024);
+    let mut result = Ok(());
+    let mut out = job.output();
     compose::obj(&mut out, |o| {
         o.str("model", options.model);
         o.some_str("instructions", instructions.as_deref());
-        o.key("input").extend_from_slice(&items);
+        o.arr("input", |a| {
+            result = request.turns.iter().try_for_each(|turn| put_turn(a, turn, options, job));
+        });
         put_settings(o, &request, options, job);
         put_reasoning(o, &request, options, job);
         put_tools(o, &request, job);
@@ -45,7 +39,7 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
             o.bool("stream", true);
         }
     });
-    Ok(out)
+    result.map(|()| out)
 }
 
 fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
@@ -328,15 +322,14 @@ fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result
         job.losses.emulated("tool_result.is_error");
     }
     let mut parts = Vec::new();
-    let mut has_media = false;
+    let has_media = result.content.iter().any(|block| matches!(block, Block::Media(_)));
     for block in &result.content {
         match block {
-            Block::Text(text) if !text.is_empty() => {
+            Block::Text(text) if has_media && !text.is_empty() => {
                 separate(&mut parts);
                 put_text(&mut parts, "input_text", "text", text);
             }
             Block::Media(media) => {
-                has_media = true;
                 separate(&mut parts);
                 put_media(&mut parts, media, job)?;
             }

@@ -34,6 +34,9 @@ enum Input {
     Array(ArrayReader),
 }
 
+/// The most bytes of output memory that are kept from one piece of a stream to the next.
+const MAX_IDLE_BYTES: usize = 64 << 10;
+
 /// The most bytes of a whole reply.
 const MAX_WHOLE_BYTES: usize = 128 << 20;
 
@@ -57,14 +60,15 @@ impl ReplyTranslator {
         Some(ReplyTranslator { input, decoder: source.reply_decoder(&context), guard })
     }
 
-    /// Takes the next bytes of the upstream and returns what the client is to get for them.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// Takes the next bytes of the upstream and returns what the client is to get for them. The same memory is written
+    /// anew by the next call.
+    pub fn feed(&mut self, bytes: &[u8]) -> &[u8] {
         let (decoder, guard) = (&mut self.decoder, &mut self.guard);
+        guard.exit.out.clear();
+        guard.exit.out.shrink_to(MAX_IDLE_BYTES);
         if guard.exit.ended {
-            return Vec::new();
+            return &[];
         }
-        // Events grow in translation; one allocation holds what a piece of the stream becomes.
-        guard.exit.out.reserve(bytes.len() * 2 + 256);
         let mut each = |name: &[u8], data: &[u8]| decoder.event(name, data, guard);
         let result = match &mut self.input {
             Input::Whole(body) => {
@@ -77,12 +81,13 @@ impl ReplyTranslator {
         if let Err(EventTooLarge) = result {
             self.guard.too_large();
         }
-        std::mem::take(&mut self.guard.exit.out)
+        &self.guard.exit.out
     }
 
     /// The upstream ended: returns the rest. A reply without its end gets the client format's error.
     pub fn finish(&mut self) -> Vec<u8> {
         let (decoder, guard) = (&mut self.decoder, &mut self.guard);
+        guard.exit.out.clear();
         let mut each = |name: &[u8], data: &[u8]| decoder.event(name, data, guard);
         match &mut self.input {
             Input::Whole(body) => {
@@ -105,6 +110,7 @@ impl ReplyTranslator {
 
     /// The upstream broke off: returns the client format's error for it, unless the reply had already ended.
     pub fn fail(&mut self, error: ReplyError) -> Vec<u8> {
+        self.guard.exit.out.clear();
         self.guard.event(Event::Error(error));
         std::mem::take(&mut self.guard.exit.out)
     }

@@ -1,0 +1,29 @@
+//! Reads an event that brings a fragment of an item and nothing else, as nearly all events of a stream do.
+//!
+//! Any other event is left to the full reader. Invariant: what is read here is what the full reader would make of it.
+
+use crate::wire::skim::{Met, Skim};
+
+/// What an event brings: its type, the item that it belongs to, and the inside of its JSON string.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Fragment<'a> {
+    pub(super) kind: &'a str,
+    pub(super) index: u64,
+    pub(super) text: &'a str,
+}
+
+/// Reads an event whose type ends with `.delta`.
+pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
+    let (mut found, mut met) = (Fragment::default(), Met::default());
+    let mut event = Skim::new(data)?;
+    event.object(|event, key| match key {
+        "type" => met.once(0).and_then(|()| event.string()).map(|kind| found.kind = kind),
+        "delta" => met.once(1).and_then(|()| event.string()).map(|text| found.text = text),
+        "output_index" => met.once(2).and_then(|()| event.count()).map(|index| found.index = index),
+        "summary_index" => met.once(3).and_then(|()| event.count()).map(drop),
+        "item" | "annotation" | "response" => None,
+        _ => event.skip(),
+    })?;
+    event.end()?;
+    (found.kind.ends_with(".delta") && !found.kind.contains('\\')).then_some(found)
+}

@@ -1,0 +1,308 @@
+//! Reads over the small events that make up nearly all of a stream, without building anything.
+//!
+//! Never decides alone: what is not just as expected gives `None`, and is left to the full reader. Invariant: what is
+//! accepted here is good JSON that the full reader would take, and that it would read alike.
+
+/// How deep a value that is read over may go.
+const MAX_DEPTH: usize = 8;
+
+/// A place in a JSON text.
+pub(crate) struct Skim<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+/// The members of an object that were met so far: the full reader takes none of those that it knows twice.
+#[derive(Default)]
+pub(crate) struct Met(u32);
+
+impl Met {
+    /// Notes the member with this number, which is below 32.
+    pub(crate) fn once(&mut self, number: u32) -> Option<()> {
+        let bit = 1_u32.checked_shl(number)?;
+        let is_new = self.0 & bit == 0;
+        self.0 |= bit;
+        is_new.then_some(())
+    }
+}
+
+impl<'a> Skim<'a> {
+    /// Begins with the whole text.
+    pub(crate) fn new(json: &'a [u8]) -> Option<Self> {
+        Some(Skim { text: std::str::from_utf8(json).ok()?, at: 0 })
+    }
+
+    fn peek(&mut self) -> Option<u8> {
+        let bytes = self.text.as_bytes();
+        while let Some(byte) = bytes.get(self.at) {
+            match byte {
+                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                byte => return Some(*byte),
+            }
+        }
+        None
+    }
+
+    fn sign(&mut self, sign: u8) -> Option<()> {
+        (self.peek()? == sign).then(|| self.at += 1)
+    }
+
+    fn word(&mut self, word: &str) -> Option<()> {
+        self.peek()?;
+        self.text.as_bytes().get(self.at..)?.starts_with(word.as_bytes()).then(|| self.at += word.len())
+    }
+
+    /// Nothing may follow.
+    pub(crate) fn end(&mut self) -> Option<()> {
+        self.peek().is_none().then_some(())
+    }
+
+    /// Reads over a null.
+    pub(crate) fn null(&mut self) -> Option<()> {
+        self.word("null")
+    }
+
+    /// Whether a null comes next, which is then read over.
+    pub(crate) fn is_null(&mut self) -> bool {
+        self.null().is_some()
+    }
+
+    /// Reads an object: `each` gets every key and must read its value.
+    pub(crate) fn object(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
+        self.sign(b'{')?;
+        if self.sign(b'}').is_some() {
+            return Some(());
+        }
+        loop {
+            let (key, has_escapes) = self.inside()?;
+            if has_escapes {
+                return None;
+            }
+            self.sign(b':')?;
+            each(self, key)?;
+            if self.sign(b',').is_none() {
+                return self.sign(b'}');
+            }
+        }
+    }
+
+    /// Reads a list of one; `element` must read it.
+    pub(crate) fn only(&mut self, element: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
+        self.sign(b'[')?;
+        element(self)?;
+        self.sign(b']')
+    }
+
+    /// Reads an empty list.
+    pub(crate) fn empty_list(&mut self) -> Option<()> {
+        self.sign(b'[')?;
+        self.sign(b']')
+    }
+
+    /// The inside of a string, its escapes as they are; none of them is a `\u`.
+    pub(crate) fn string(&mut self) -> Option<&'a str> {
+        self.inside().map(|(inside, _)| inside)
+    }
+
+    /// The inside of a string, and whether it has escapes.
+    fn inside(&mut self) -> Option<(&'a str, bool)> {
+        self.sign(b'"')?;
+        let (from, mut has_escapes) = (self.at, false);
+        let bytes = self.text.as_bytes();
+        loop {
+            self.at += plain(bytes.get(self.at..)?);
+            match bytes.get(self.at)? {
+                b'"' => break,
+                b'\\' => {
+                    matches!(bytes.get(self.at + 1)?, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't').then_some(())?;
+                    has_escapes = true;
+                    self.at += 2;
+                }
+                0..=0x1f => return None,
+                _ => self.at += 1,
+            }
+        }
+        let inside = self.text.get(from..self.at)?;
+        self.at += 1;
+        Some((inside, has_escapes))
+    }
+
+    /// A string, or nothing for a null.
+    pub(crate) fn string_or_null(&mut self) -> Option<Option<&'a str>> {
+        if self.is_null() { Some(None) } else { self.string().map(Some) }
+    }
+
+    /// Reads a true or a false.
+    pub(crate) fn flag(&mut self) -> Option<bool> {
+        if self.word("true").is_some() { Some(true) } else { self.word("false").map(|()| false) }
+    }
+
+    /// A whole number of at most 15 digits.
+    pub(crate) fn count(&mut self) -> Option<u64> {
+        self.peek()?;
+        let digits = self.digits()?;
+        let is_short = digits.len() <= 15 && (digits.len() == 1 || !digits.starts_with('0'));
+        let goes_on = matches!(self.text.as_bytes().get(self.at), Some(b'.' | b'e' | b'E'));
+        if is_short && !goes_on { digits.parse().ok() } else { None }
+    }
+
+    fn digits(&mut self) -> Option<&'a str> {
+        let rest = self.text.get(self.at..)?;
+        let length = rest.bytes().take_while(u8::is_ascii_digit).count();
+        self.at += length;
+        rest.get(..length).filter(|digits| !digits.is_empty())
+    }
+
+    /// Reads over a number without an exponent.
+    pub(crate) fn number(&mut self) -> Option<()> {
+        let _ = self.sign(b'-');
+        let whole = self.digits()?;
+        if whole.len() > 15 || (whole.len() > 1 && whole.starts_with('0')) {
+            return None;
+        }
+        if self.text.as_bytes().get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        (!matches!(self.text.as_bytes().get(self.at), Some(b'e' | b'E'))).then_some(())
+    }
+
+    /// Reads over any value.
+    pub(crate) fn skip(&mut self) -> Option<()> {
+        self.skip_at(0)
+    }
+
+    fn skip_at(&mut self, depth: usize) -> Option<()> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        match self.peek()? {
+            b'"' => self.string().map(drop),
+            b'{' => self.object(|inner, _| inner.skip_at(depth + 1)),
+            b'[' => {
+                self.sign(b'[')?;
+                if self.sign(b']').is_some() {
+                    return Some(());
+                }
+                loop {
+                    self.skip_at(depth + 1)?;
+                    if self.sign(b',').is_none() {
+                        return self.sign(b']');
+                    }
+                }
+            }
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.null(),
+            _ => self.number(),
+        }
+    }
+}
+
+/// How many bytes at the front are neither a quote, a backslash nor a control character: exact, but for what lies in the
+/// last few bytes of the text. Looks at eight bytes at a time.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // The highest bit of each byte that is zero; exact up to the first.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut at = 0;
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*chunk);
+        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
+        let slashes = zeros(word ^ (ONES * u64::from(b'\\')));
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let found = quotes | slashes | controls;
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at
+}
+
+/// Writes what the inside of a string says, as [`Skim::string`] gave it, into `said`, and gives it back from there; or the
+/// inside itself where it has no escapes.
+pub(crate) fn unescape<'t>(inside: &'t str, said: &'t mut String) -> &'t str {
+    let mut rest = inside;
+    let Some(mut at) = memchr::memchr(b'\\', rest.as_bytes()) else { return inside };
+    said.clear();
+    loop {
+        said.push_str(rest.get(..at).unwrap_or_default());
+        said.push(match rest.as_bytes().get(at + 1) {
+            Some(b'n') => '\n',
+            Some(b't') => '\t',
+            Some(b'r') => '\r',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(other) => char::from(*other),
+            None => return said,
+        });
+        rest = rest.get(at + 2..).unwrap_or_default();
+        match memchr::memchr(b'\\', rest.as_bytes()) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    said.push_str(rest);
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    fn skipped(json: &[u8]) -> bool {
+        Skim::new(json).is_some_and(|mut skim| skim.skip().and_then(|()| skim.end()).is_some())
+    }
+
+    #[test]
+    fn what_streams_are_made_of_is_read() {
+        for json in [
+            r#"{"a":[{"b":null,"c":true}],"d":-1.50,"e":"x\n\"y\\ é","f":[],"g":{}}"#,
+            " [ 1 , [ ] , \"\" ]\r\n",
+            "0",
+        ] {
+            assert!(skipped(json.as_bytes()), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_or_takes_a_closer_look_is_left_to_the_full_reader() {
+        for json in [
+            "", "{", "{]", "[1,]", "{\"a\"}", "{\"a\":1,}", "01", "1.", ".5", "1e5", "\"\\u0041\"", "\"\\x\"", "\"\n\"", "nul",
+            "truefalse", "1 2", "{\"\\n\":1}", "[[[[[[[[[[1]]]]]]]]]]",
+        ] {
+            assert!(!skipped(json.as_bytes()), "{json}");
+        }
+        assert!(!skipped(b"\"\xff\""));
+    }
+
+    #[test]
+    fn members_that_come_twice_are_noticed() {
+        let mut met = Met::default();
+        assert!(met.once(3).is_some() && met.once(31).is_some() && met.once(3).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_accepted_that_is_no_json(json in "[\\[{}\\]:,\"\\\\a-c0-1 .ntrue-]{0,24}") {
+            if skipped(json.as_bytes()) {
+                prop_assert!(serde_json::from_str::<IgnoredAny>(&json).is_ok(), "{json}");
+            }
+        }
+
+        #[test]
+        fn strings_say_what_the_full_reader_reads(text in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            let mut said = String::new();
+            if let Some(inside) = Skim::new(json.as_bytes()).and_then(|mut skim| skim.string()) {
+                prop_assert_eq!(unescape(inside, &mut said), text);
+            } else {
+                prop_assert!(json.contains("\\u"));
+            }
+        }
+    }
+}
