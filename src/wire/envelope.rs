@@ -134,7 +134,8 @@ enum Place {
 impl Place {
     fn of(body: &[u8], span: &Range<usize>) -> Place {
         let before = span.start.checked_sub(1).and_then(|at| body.get(at));
-        match (body.get(span.start), before) {
+        // Of a bare `models/` nothing is inside, and what follows is the closing quote.
+        match (body.get(span.clone()).and_then(|text| text.first()), before) {
             (Some(b'"'), _) => Place::Text,
             (_, Some(b'\n')) => Place::Form,
             _ => Place::InsideText,
@@ -278,6 +279,8 @@ mod tests {
         let batch = r#"{"requests":[{"model":"models/a","content":{"model":"no"}},{"content":{}},{"model":"a"}]}"#;
         let changed = r#"{"requests":[{"model":"models/b","content":{"model":"no"}},{"content":{}},{"model":"b"}]}"#;
         assert_eq!(spliced(&Endpoint::BatchEmbedContents, batch, "b"), changed);
+        let bare = r#"{"model":"models/","content":{}}"#;
+        assert_eq!(spliced(&Endpoint::EmbedContent, bare, "b"), bare.replace("models/", "models/b"));
         let counted = r#"{"generateContentRequest":{"model":"models/a","contents":[]}}"#;
         assert_eq!(spliced(&Endpoint::GeminiCountTokens, counted, "b"), counted.replace("models/a", "models/b"));
         let two = br#"{"requests":[{"model":"models/a"},{"model":"models/b"}]}"#;
