@@ -3,7 +3,7 @@
 //! Invariant: what is written holds no raw line break and no raw U+2028, U+2029 or U+0085, so that it can stand in one line
 //! of an event stream for every client.
 
-use super::fields::Num;
+use super::{fields::Num, swar};
 
 /// Writes a JSON string, quotes included.
 pub(crate) fn put_str(out: &mut Vec<u8>, text: &str) {
@@ -23,12 +23,12 @@ pub(crate) fn put_raw(out: &mut Vec<u8>, json: &str) {
     put_replaced::<false>(out, json.as_bytes());
 }
 
-/// How many bytes at the front need no second look. Chunks are looked at as a whole, which compilers make fast.
-fn plain(bytes: &[u8]) -> usize {
-    const CHUNK: usize = 16;
-    let is_special = |found: bool, &b: &u8| found | (b < 0x20) | (b == b'"') | (b == b'\\') | (b == 0xc2) | (b == 0xe2);
-    let chunks = bytes.chunks_exact(CHUNK);
-    chunks.take_while(|chunk| !chunk.iter().fold(false, is_special)).count() * CHUNK
+/// How many bytes at the front stand for themselves for sure.
+fn plain<const IN_STRING: bool>(bytes: &[u8]) -> usize {
+    swar::before(bytes, |word| {
+        let in_string = if IN_STRING { swar::is(word, b'"') | swar::is(word, b'\\') } else { 0 };
+        in_string | swar::is_control(word) | swar::is_but_for_bit_5(word, 0xc2)
+    })
 }
 
 /// What is written in place of the bytes at the front, and of how many; `None` where they stand for themselves.
@@ -57,14 +57,10 @@ fn escape(byte: u8) -> Option<&'static [u8]> {
 }
 
 fn put_replaced<const IN_STRING: bool>(out: &mut Vec<u8>, bytes: &[u8]) {
-    let (mut from, mut at) = (0, plain(bytes));
-    while let Some(rest @ [byte, after @ ..]) = bytes.get(at..) {
-        if !matches!(byte, 0..=0x1f | b'"' | b'\\' | 0xc2 | 0xe2) {
-            at += 1;
-            continue;
-        }
+    let (mut from, mut at) = (0, plain::<IN_STRING>(bytes));
+    while let Some(rest @ [byte, ..]) = bytes.get(at..) {
         let Some((width, instead)) = replacement::<IN_STRING>(rest) else {
-            at += 1 + plain(after);
+            at += 1 + plain::<IN_STRING>(bytes.get(at + 1..).unwrap_or_default());
             continue;
         };
         out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
@@ -75,7 +71,7 @@ fn put_replaced<const IN_STRING: bool>(out: &mut Vec<u8>, bytes: &[u8]) {
             out.extend(HEX.get(usize::from(byte & 0xf)));
         }
         from = at + width;
-        at = from + plain(bytes.get(from..).unwrap_or_default());
+        at = from + plain::<IN_STRING>(bytes.get(from..).unwrap_or_default());
     }
     out.extend_from_slice(bytes.get(from..).unwrap_or_default());
 }

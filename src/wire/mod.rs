@@ -26,6 +26,7 @@ mod rules;
 mod schema;
 mod skim;
 pub mod sse;
+mod swar;
 pub mod tap;
 mod telltale;
 pub mod translate;

@@ -3,6 +3,8 @@
 //! Never decides alone: what is not just as expected gives `None`, and is left to the full reader. Invariant: what is
 //! accepted here is good JSON that the full reader would take, and that it would read alike.
 
+use super::swar;
+
 /// How deep a value that is read over may go.
 const MAX_DEPTH: usize = 8;
 
@@ -110,7 +112,9 @@ impl<'a> Skim<'a> {
         let (from, mut has_escapes) = (self.at, false);
         let bytes = self.text.as_bytes();
         loop {
-            self.at += plain(bytes.get(self.at..)?);
+            self.at += swar::before(bytes.get(self.at..)?, |word| {
+                swar::is(word, b'"') | swar::is(word, b'\\') | swar::is_control(word)
+            });
             match bytes.get(self.at)? {
                 b'"' => break,
                 b'\\' => {
@@ -118,8 +122,7 @@ impl<'a> Skim<'a> {
                     has_escapes = true;
                     self.at += 2;
                 }
-                0..=0x1f => return None,
-                _ => self.at += 1,
+                _ => return None,
             }
         }
         let inside = self.text.get(from..self.at)?;
@@ -197,28 +200,6 @@ impl<'a> Skim<'a> {
             _ => self.number(),
         }
     }
-}
-
-/// How many bytes at the front are neither a quote, a backslash nor a control character: exact, but for what lies in the
-/// last few bytes of the text. Looks at eight bytes at a time.
-fn plain(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    // The highest bit of each byte that is zero; exact up to the first.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let mut at = 0;
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*chunk);
-        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
-        let slashes = zeros(word ^ (ONES * u64::from(b'\\')));
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let found = quotes | slashes | controls;
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    at
 }
 
 /// Writes what the inside of a string says, as [`Skim::string`] gave it, into `said`, and gives it back from there; or the

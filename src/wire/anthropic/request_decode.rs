@@ -44,7 +44,7 @@ wire_struct! {
         "name" => name: Str<'a>,
         "input" => input: &'a RawValue,
         "tool_use_id" => tool_use_id: Str<'a>,
-        "content" => content: &'a RawValue,
+        "content" => content: TextOr<'a, BlockIn<'a>>,
         "is_error" => is_error: bool,
         "thinking" => thinking: Str<'a>,
         "signature" => signature: Str<'a>,
@@ -236,10 +236,8 @@ fn take_block<'a>(
             })
         }
         "tool_result" => {
-            let content = block.content.map(|raw| serde_json::from_str(raw.get())).transpose();
-            let content = content.map_err(|e| Refusal::unreadable(&e))?;
             let mut inner = Request::default();
-            take_text_or_blocks(content, Role::User, &mut inner, losses)?;
+            take_text_or_blocks(block.content, Role::User, &mut inner, losses)?;
             Block::ToolResult(ToolResult {
                 id: find_in_id(block.tool_use_id.map(|id| id.0).unwrap_or_default()).0,
                 name: Cow::Borrowed(""),
@@ -259,9 +257,8 @@ fn take_block<'a>(
             Block::Thinking { text: Cow::Borrowed(""), token }
         }
         "search_result" => {
-            let blocks = block.content.and_then(|raw| serde_json::from_str(raw.get()).ok());
             losses.emulated("search_result");
-            return take_text_or_blocks(blocks, role, request, losses);
+            return take_text_or_blocks(block.content, role, request, losses);
         }
         other => {
             let essential = other == "container_upload";

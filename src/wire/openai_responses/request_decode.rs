@@ -1,7 +1,7 @@
 //! Reads a Responses request into the common form.
 
 use crate::wire::{
-    fields::{List, Members, Num, Str, TextOr, text_of, wire_struct},
+    fields::{List, Num, Str, TextOr, text_of, wire_struct},
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -11,53 +11,54 @@ use crate::wire::{
     rules::source_of_url,
     translate::Job,
 };
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// The fields that a reply repeats.
-const ECHOED: [&str; 15] = [
-    "instructions",
-    "max_output_tokens",
-    "metadata",
-    "parallel_tool_calls",
-    "prompt_cache_key",
-    "reasoning",
-    "safety_identifier",
-    "service_tier",
-    "temperature",
-    "text",
-    "tool_choice",
-    "tools",
-    "top_p",
-    "truncation",
-    "user",
-];
+/// A field that a reply repeats: as it came, and as it is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Echoed<'a, T> {
+    raw: &'a RawValue,
+    read: T,
+}
+
+impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Echoed<'a, T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(input)?;
+        let read = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+        Ok(Echoed { raw, read })
+    }
+}
+
+fn read<T>(echoed: Option<Echoed<'_, T>>) -> Option<T> {
+    echoed.map(|echoed| echoed.read)
+}
 
 wire_struct! {
     BodyIn {
         "model" => model: Str<'a>,
         "input" => input: TextOr<'a, ItemIn<'a>>,
-        "instructions" => instructions: TextOr<'a, ItemIn<'a>>,
-        "tools" => tools: List<ToolIn<'a>>,
-        "tool_choice" => tool_choice: &'a RawValue,
-        "parallel_tool_calls" => parallel_tool_calls: bool,
-        "max_output_tokens" => max_output_tokens: Num,
-        "temperature" => temperature: Num,
-        "top_p" => top_p: Num,
+        "instructions" => instructions: Echoed<'a, TextOr<'a, ItemIn<'a>>>,
+        "tools" => tools: Echoed<'a, List<ToolIn<'a>>>,
+        "tool_choice" => tool_choice: Echoed<'a, &'a RawValue>,
+        "parallel_tool_calls" => parallel_tool_calls: Echoed<'a, bool>,
+        "max_output_tokens" => max_output_tokens: Echoed<'a, Num>,
+        "temperature" => temperature: Echoed<'a, Num>,
+        "top_p" => top_p: Echoed<'a, Num>,
         "top_logprobs" => top_logprobs: u64,
-        "text" => text: TextConfigIn<'a>,
-        "reasoning" => reasoning: ReasoningIn<'a>,
+        "text" => text: Echoed<'a, TextConfigIn<'a>>,
+        "reasoning" => reasoning: Echoed<'a, ReasoningIn<'a>>,
         "include" => include: &'a RawValue,
         "store" => store: bool,
         "stream" => stream: bool,
         "stream_options" => stream_options: &'a RawValue,
-        "truncation" => truncation: Str<'a>,
+        "truncation" => truncation: Echoed<'a, Str<'a>>,
         "background" => background: bool,
-        "user" => user: Str<'a>,
-        "safety_identifier" => safety_identifier: Str<'a>,
-        "metadata" => metadata: &'a RawValue,
-        "service_tier" => service_tier: Str<'a>,
-        "prompt_cache_key" => prompt_cache_key: Str<'a>,
+        "user" => user: Echoed<'a, Str<'a>>,
+        "safety_identifier" => safety_identifier: Echoed<'a, Str<'a>>,
+        "metadata" => metadata: Echoed<'a, &'a RawValue>,
+        "service_tier" => service_tier: Echoed<'a, Str<'a>>,
+        "prompt_cache_key" => prompt_cache_key: Echoed<'a, Str<'a>>,
     }
 }
 wire_struct! {
@@ -130,6 +131,35 @@ wire_struct! {
     }
 }
 
+impl BodyIn<'_> {
+    /// What a reply repeats, in the request's own order.
+    fn echo(&self) -> Vec<(String, String)> {
+        fn raw<'a, T>(echoed: &Option<Echoed<'a, T>>) -> Option<&'a str> {
+            echoed.as_ref().map(|echoed| echoed.raw.get())
+        }
+        let said = [
+            ("instructions", raw(&self.instructions)),
+            ("max_output_tokens", raw(&self.max_output_tokens)),
+            ("metadata", raw(&self.metadata)),
+            ("parallel_tool_calls", raw(&self.parallel_tool_calls)),
+            ("prompt_cache_key", raw(&self.prompt_cache_key)),
+            ("reasoning", raw(&self.reasoning)),
+            ("safety_identifier", raw(&self.safety_identifier)),
+            ("service_tier", raw(&self.service_tier)),
+            ("temperature", raw(&self.temperature)),
+            ("text", raw(&self.text)),
+            ("tool_choice", raw(&self.tool_choice)),
+            ("tools", raw(&self.tools)),
+            ("top_p", raw(&self.top_p)),
+            ("truncation", raw(&self.truncation)),
+            ("user", raw(&self.user)),
+        ];
+        let mut said: Vec<(&str, &str)> = said.into_iter().filter_map(|(key, raw)| Some((key, raw?))).collect();
+        said.sort_by_key(|(_, raw)| raw.as_ptr());
+        said.into_iter().map(|(key, raw)| (key.to_owned(), raw.to_owned())).collect()
+    }
+}
+
 /// A nested tool's name for formats without namespaces.
 pub(crate) fn flat_name(namespace: &str, name: &str) -> String {
     format!("{namespace}__{name}")
@@ -138,45 +168,43 @@ pub(crate) fn flat_name(namespace: &str, name: &str) -> String {
 /// Reads the body.
 pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
     let body: BodyIn<'a> = serde_json::from_slice(bytes).map_err(|e| Refusal::unreadable(&e))?;
-    let members: Members<'a> = serde_json::from_slice(bytes).map_err(|e| Refusal::unreadable(&e))?;
-    let echoed = members.0.iter().filter(|(key, value)| ECHOED.contains(&&**key) && value.get() != "null");
-    job.context.echo = echoed.map(|(key, value)| (key.to_string(), value.get().to_owned())).collect();
+    job.context.echo = body.echo();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
         stream: body.stream.unwrap_or(false),
         stream_usage: true,
-        parallel_tools: body.parallel_tool_calls,
-        user: body.safety_identifier.or(body.user).map(|u| u.0),
-        metadata: body.metadata.filter(|m| m.get() != "{}"),
-        tier: body.service_tier.map(|t| t.0),
+        parallel_tools: read(body.parallel_tool_calls),
+        user: read(body.safety_identifier).or(read(body.user)).map(|u| u.0),
+        metadata: read(body.metadata).filter(|m| m.get() != "{}"),
+        tier: read(body.service_tier).map(|t| t.0),
         store: body.store,
-        cache_key: body.prompt_cache_key.map(|k| k.0),
+        cache_key: read(body.prompt_cache_key).map(|k| k.0),
         ..Request::default()
     };
     let s = &mut request.sampling;
-    s.max_tokens = body.max_output_tokens.and_then(|n| n.as_count());
-    (s.temperature, s.top_p) = (body.temperature, body.top_p);
+    s.max_tokens = read(body.max_output_tokens).and_then(|n| n.as_count());
+    (s.temperature, s.top_p) = (read(body.temperature), read(body.top_p));
     s.top_logprobs = body.top_logprobs.filter(|n| *n > 0);
     s.logprobs = body.include.is_some_and(|i| i.get().contains("output_text.logprobs"));
-    request.reasoning = body.reasoning.and_then(|r| reasoning(r, &mut job.losses));
-    let text = body.text.unwrap_or_default();
+    request.reasoning = read(body.reasoning).and_then(|r| reasoning(r, &mut job.losses));
+    let text = read(body.text).unwrap_or_default();
     request.verbosity = text.verbosity.map(|v| v.0);
     request.output = output_format(text.format);
-    for tool in body.tools.unwrap_or_default() {
+    for tool in read(body.tools).unwrap_or_default() {
         take_tool(tool, &mut request, job);
     }
-    request.tool_choice = body.tool_choice.and_then(tool_choice);
+    request.tool_choice = read(body.tool_choice).and_then(tool_choice);
     if body.background == Some(true) {
         request.opaque("background", true);
     }
-    if body.truncation.is_some_and(|t| &*t != "disabled") {
+    if read(body.truncation).is_some_and(|t| &*t != "disabled") {
         request.opaque("truncation", false);
     }
     for (field, _) in body.extra {
         let essential = matches!(&*field, "previous_response_id" | "conversation" | "prompt");
         request.opaque(field, essential);
     }
-    match body.instructions {
+    match read(body.instructions) {
         Some(TextOr::Text(text)) => {
             request.open_turn(Role::System);
             request.say(Role::System, Block::Text(text.0));

@@ -1,0 +1,57 @@
+//! Finds the first of several kinds of bytes, eight bytes at a time.
+//!
+//! What is looked for is said as a function of a word: the highest bit of each byte that is meant, exact up to the first.
+
+const ONES: u64 = u64::MAX / 255;
+const HIGH: u64 = ONES << 7;
+
+/// Marks the bytes that are this one.
+pub(crate) fn is(word: u64, byte: u8) -> u64 {
+    let zero_where_equal = word ^ (ONES * u64::from(byte));
+    zero_where_equal.wrapping_sub(ONES) & !zero_where_equal & HIGH
+}
+
+/// Marks the control characters (below 0x20).
+pub(crate) fn is_control(word: u64) -> u64 {
+    word.wrapping_sub(ONES * 0x20) & !word & HIGH
+}
+
+/// Marks the bytes that are `byte` but for bit 5: a letter in either case, or 0xC2 and 0xE2.
+pub(crate) fn is_but_for_bit_5(word: u64, byte: u8) -> u64 {
+    is(word | (ONES * 0x20), byte | 0x20)
+}
+
+/// How many bytes lie before the first that is marked; all of them if none is. The space must not be a mark.
+pub(crate) fn before(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
+    let mut at = 0;
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let found = marks(u64::from_le_bytes(*chunk));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let found = marks(u64::from_le_bytes(last));
+    if found == 0 { bytes.len() } else { at + found.trailing_zeros() as usize / 8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_first_is_found(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'a')], 0..40)) {
+            let slow = |is_meant: fn(u8) -> bool| bytes.iter().position(|b| is_meant(*b)).unwrap_or(bytes.len());
+            prop_assert_eq!(before(&bytes, |word| is(word, b'"')), slow(|b| b == b'"'));
+            prop_assert_eq!(before(&bytes, is_control), slow(|b| b < 0x20));
+            prop_assert_eq!(before(&bytes, |word| is_but_for_bit_5(word, 0xc2)), slow(|b| matches!(b, 0xc2 | 0xe2)));
+            let any = |word| is(word, b'\\') | is_control(word);
+            prop_assert_eq!(before(&bytes, any), slow(|b| b == b'\\' || b < 0x20));
+        }
+    }
+}
