@@ -79,7 +79,14 @@ fn streams_table() {
         let delta = Cost { nanos: of_delta(|c| c.nanos), allocations: of_delta(|c| c.allocations) };
         println!(
             "| {} → {} | {:.1} µs, {} | {:.0} µs, {} | {:.0} ns | {:.2} |",
-            from.name(), to.name(), short.nanos / 1e3, short.allocations, long.nanos / 1e3, long.allocations, delta.nanos, delta.allocations
+            from.name(),
+            to.name(),
+            short.nanos / 1e3,
+            short.allocations,
+            long.nanos / 1e3,
+            long.allocations,
+            delta.nanos,
+            delta.allocations
         );
         deltas.push(delta);
     }
@@ -102,8 +109,13 @@ fn requests_table() {
     let mut ratios = [const { Vec::new() }; SIZES.len()];
     for from in FORMATS {
         let bodies = SIZES.map(|(_, bytes)| Bytes::from(requests::request(from, bytes)));
-        let scans = bodies.each_ref().map(|body| measure(|| scan(&call(from), Some("application/json"), body).unwrap()));
-        println!("| {}, bare scan | {} |", from.name(), scans.map(|cost| format!("{:.1} µs", cost.nanos / 1e3)).join(" | "));
+        let scans =
+            bodies.each_ref().map(|body| measure(|| scan(&call(from), Some("application/json"), body).unwrap()));
+        println!(
+            "| {}, bare scan | {} |",
+            from.name(),
+            scans.map(|cost| format!("{:.1} µs", cost.nanos / 1e3)).join(" | ")
+        );
         for to in FORMATS.into_iter().filter(|to| *to != from) {
             let cells = std::array::from_fn::<_, { SIZES.len() }, _>(|at| {
                 let options = Options { model: "served-model", stream: Some(true), ..Options::default() };

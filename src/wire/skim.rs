@@ -118,7 +118,8 @@ impl<'a> Skim<'a> {
             match bytes.get(self.at)? {
                 b'"' => break,
                 b'\\' => {
-                    matches!(bytes.get(self.at + 1)?, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't').then_some(())?;
+                    matches!(bytes.get(self.at + 1)?, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
+                        .then_some(())?;
                     has_escapes = true;
                     self.at += 2;
                 }
@@ -241,11 +242,9 @@ mod tests {
 
     #[test]
     fn what_streams_are_made_of_is_read() {
-        for json in [
-            r#"{"a":[{"b":null,"c":true}],"d":-1.50,"e":"x\n\"y\\ é","f":[],"g":{}}"#,
-            " [ 1 , [ ] , \"\" ]\r\n",
-            "0",
-        ] {
+        for json in
+            [r#"{"a":[{"b":null,"c":true}],"d":-1.50,"e":"x\n\"y\\ é","f":[],"g":{}}"#, " [ 1 , [ ] , \"\" ]\r\n", "0"]
+        {
             assert!(skipped(json.as_bytes()), "{json}");
         }
     }
@@ -253,8 +252,24 @@ mod tests {
     #[test]
     fn what_is_no_json_or_takes_a_closer_look_is_left_to_the_full_reader() {
         for json in [
-            "", "{", "{]", "[1,]", "{\"a\"}", "{\"a\":1,}", "01", "1.", ".5", "1e5", "\"\\u0041\"", "\"\\x\"", "\"\n\"", "nul",
-            "truefalse", "1 2", "{\"\\n\":1}", "[[[[[[[[[[1]]]]]]]]]]",
+            "",
+            "{",
+            "{]",
+            "[1,]",
+            "{\"a\"}",
+            "{\"a\":1,}",
+            "01",
+            "1.",
+            ".5",
+            "1e5",
+            "\"\\u0041\"",
+            "\"\\x\"",
+            "\"\n\"",
+            "nul",
+            "truefalse",
+            "1 2",
+            "{\"\\n\":1}",
+            "[[[[[[[[[[1]]]]]]]]]]",
         ] {
             assert!(!skipped(json.as_bytes()), "{json}");
         }

@@ -7,7 +7,8 @@ use crate::wire::{
     models,
     replay::{ReplayToken, TokenKind},
     request::{
-        Block, Effort, Level, Media, MediaKind, OutputFormat, Request, Role, Source, ToolCall, ToolChoice, ToolResult, Turn,
+        Block, Effort, Level, Media, MediaKind, OutputFormat, Request, Role, Source, ToolCall, ToolChoice, ToolResult,
+        Turn,
     },
     rules::{
         FREE_TEXT_SCHEMA, arguments_object, free_text_input, is_invented, mime_of, refuse_media, result_text,
