@@ -7,12 +7,13 @@
 //! difference between a stream of 1,000 and one of 50, so that starts and ends do not count. A request's cost stands beside
 //! that of the bare scan of its bytes, by which the byte lane finds the model (`wire::envelope::scan`).
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     missing_docs,
-    reason = "a benchmark prints, and one that cannot be set up has to stop"
+    reason = "a benchmark takes the time and prints, and one that cannot be set up has to stop"
 )]
 
 #[path = "support/measure.rs"]
