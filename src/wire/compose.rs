@@ -3,13 +3,25 @@
 //! Invariant: what is written holds no raw line break and no raw U+2028, U+2029 or U+0085, so that it can stand in one line
 //! of an event stream for every client.
 
-use super::{fields::Num, swar};
+use super::{fields::Num, swar, text::Text};
 
 /// Writes a JSON string, quotes included.
 pub(crate) fn put_str(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     put_escaped(out, text);
     out.push(b'"');
+}
+
+/// Writes a text as a JSON string, in the client's own escapes where it still has them.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &Text<'_>) {
+    match text {
+        Text::Plain(text) => put_str(out, text),
+        Text::Escaped(inside) => {
+            out.push(b'"');
+            put_raw(out, inside);
+            out.push(b'"');
+        }
+    }
 }
 
 /// Writes the inside of a JSON string.
@@ -130,6 +142,9 @@ impl Obj<'_> {
     }
     pub(crate) fn str(&mut self, key: &str, value: &str) {
         put_str(self.key(key), value);
+    }
+    pub(crate) fn text(&mut self, key: &str, value: &Text<'_>) {
+        put_text(self.key(key), value);
     }
     pub(crate) fn some_str(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value {

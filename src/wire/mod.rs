@@ -29,6 +29,7 @@ pub mod sse;
 mod swar;
 pub mod tap;
 mod telltale;
+mod text;
 pub mod translate;
 pub mod upstream_error;
 pub mod usage;

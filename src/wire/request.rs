@@ -3,7 +3,7 @@
 //! Holds nothing of a single format except as `Opaque`, which a foreign encoder turns into a loss. Invariant: schemas and
 //! tool arguments are the client's own JSON text, never re-ordered, never re-numbered.
 
-use super::{fields::Num, replay::ReplayToken};
+use super::{fields::Num, replay::ReplayToken, text::Text};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -60,7 +60,7 @@ pub(crate) struct Turn<'a> {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Block<'a> {
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     Media(Media<'a>),
     ToolCall(ToolCall<'a>),
     ToolResult(ToolResult<'a>),

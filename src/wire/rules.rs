@@ -4,9 +4,10 @@
 
 use super::{
     WireFormat, compose,
-    fields::{Members, Str, is_object},
+    fields::{Members, is_object},
     loss::{Losses, Refusal},
     request::{Block, MediaKind, Opaque, Request, Role, Source, ToolResult},
+    text::Text,
 };
 use std::{borrow::Cow, collections::HashMap};
 
@@ -175,12 +176,12 @@ pub(crate) fn kind_of_mime(mime: &str) -> MediaKind {
 }
 
 /// A tool result's texts, joined; errors are marked, as only Anthropic has a field for them.
-pub(crate) fn result_text<'r>(result: &'r ToolResult<'_>) -> Cow<'r, str> {
+pub(crate) fn result_text<'r>(result: &'r ToolResult<'_>) -> Text<'r> {
     if let Some(object) = result.object {
         return unwrap_object(object.get());
     }
     let mut texts = result.content.iter().filter_map(|block| match block {
-        Block::Text(text) => Some(&**text),
+        Block::Text(text) => Some(text),
         Block::Media(_)
         | Block::ToolCall(_)
         | Block::ToolResult(_)
@@ -188,32 +189,26 @@ pub(crate) fn result_text<'r>(result: &'r ToolResult<'_>) -> Cow<'r, str> {
         | Block::Refusal(_)
         | Block::Opaque(_) => None,
     });
-    let first = texts.next().unwrap_or("");
-    let rest: String = texts.collect();
-    match (rest.is_empty(), result.is_error) {
-        (true, false) => Cow::Borrowed(first),
-        (_, false) => Cow::Owned(format!("{first}{rest}")),
-        (_, true) => Cow::Owned(format!("Error: {first}{rest}")),
-    }
+    let mut all = texts.next().map(Text::by_ref).unwrap_or_default();
+    texts.filter(|more| !more.is_empty()).for_each(|more| all.push(more));
+    if result.is_error { Text::from(Cow::Owned(format!("Error: {}", all.read()))) } else { all }
 }
 
 /// A Gemini result object as text: its one `result` or `output` member, or an `error`, or the object itself.
-fn unwrap_object(object: &str) -> Cow<'_, str> {
-    let Ok(members) = serde_json::from_str::<Members<'_>>(object) else { return Cow::Borrowed(object) };
+fn unwrap_object(object: &str) -> Text<'_> {
+    let itself = || Text::from(Cow::Borrowed(object));
+    let Ok(members) = serde_json::from_str::<Members<'_>>(object) else { return itself() };
     // Some SDKs say the tool's name beside the result, as the part that holds the object already does.
     let (key, value) = match members.0.as_slice() {
         [one] => one,
         [(name, _), content] | [content, (name, _)] if &**name == "name" && &*content.0 == "content" => content,
-        _ => return Cow::Borrowed(object),
+        _ => return itself(),
     };
-    let text = || match serde_json::from_str::<Str<'_>>(value.get()) {
-        Ok(text) => text.0,
-        Err(_) => Cow::Borrowed(value.get()),
-    };
+    let text = Text::of_json(value.get()).unwrap_or_else(|_| Text::from(Cow::Borrowed(value.get())));
     match &**key {
-        "result" | "output" | "content" => text(),
-        "error" => Cow::Owned(format!("Error: {}", text())),
-        _ => Cow::Borrowed(object),
+        "result" | "output" | "content" => text,
+        "error" => Text::from(Cow::Owned(format!("Error: {}", text.read()))),
+        _ => itself(),
     }
 }
 
@@ -240,6 +235,18 @@ pub(crate) fn refuse_media(kind: MediaKind, why: &str, to: WireFormat) -> Refusa
     )
 }
 
+fn is_empty(block: &Block<'_>) -> bool {
+    match block {
+        Block::Text(text) => text.is_empty(),
+        Block::Refusal(text) => text.is_empty(),
+        Block::Media(_)
+        | Block::ToolCall(_)
+        | Block::ToolResult(_)
+        | Block::Thinking { .. }
+        | Block::Opaque(_) => false,
+    }
+}
+
 impl<'a> Request<'a> {
     /// Puts a conversation into the shape that every strict provider takes: no empty text, no empty turn, no two turns of
     /// one speaker in a row, tool results first in their turn.
@@ -252,7 +259,7 @@ impl<'a> Request<'a> {
                     let (said, signature) = token.clone().split_text(std::mem::take(text));
                     (*text, *token) = (said, signature);
                 }
-                !matches!(block, Block::Text(text) | Block::Refusal(text) if text.is_empty())
+                !is_empty(block)
             });
             match self.turns.last_mut() {
                 Some(last) if last.role == turn.role => last.blocks.append(&mut turn.blocks),
@@ -288,10 +295,10 @@ impl<'a> Request<'a> {
     /// Takes the leading system turns out, joined by an empty line.
     pub(crate) fn take_system(&mut self) -> Option<String> {
         let leading = self.turns.iter().take_while(|turn| turn.role == Role::System).count();
-        let mut texts: Vec<Cow<'_, str>> = Vec::new();
+        let mut texts: Vec<String> = Vec::new();
         for turn in self.turns.drain(..leading) {
             texts.extend(turn.blocks.into_iter().filter_map(|block| match block {
-                Block::Text(text) => Some(text),
+                Block::Text(text) => Some(text.read().into_owned()),
                 Block::Media(_)
                 | Block::ToolCall(_)
                 | Block::ToolResult(_)
@@ -316,7 +323,7 @@ impl<'a> Request<'a> {
                     Block::Text(text) if turn.role == Role::System => {
                         self.say(
                             Role::User,
-                            Block::Text(Cow::Owned(format!("<system-reminder>\n{text}\n</system-reminder>"))),
+                            Block::Text(Text::from(Cow::Owned(format!("<system-reminder>\n{}\n</system-reminder>", text.read())))),
                         );
                     }
                     block => {
@@ -390,8 +397,8 @@ mod tests {
     #[test]
     fn results_stand_first_and_empty_text_goes() {
         let mut request = Request::default();
-        request.say(Role::User, Block::Text("".into()));
-        request.say(Role::User, Block::Text("hi".into()));
+        request.say(Role::User, Block::Text(Text::default()));
+        request.say(Role::User, Block::Text(Text::from(Cow::Borrowed("hi"))));
         let result = ToolResult {
             id: "1".into(),
             name: "".into(),

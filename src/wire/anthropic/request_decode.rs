@@ -1,7 +1,7 @@
 //! Reads an Anthropic Messages request into the common form.
 
 use crate::wire::{
-    fields::{List, Num, Str, TextOr, wire_struct},
+    fields::{List, Num, Str, wire_struct},
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -9,6 +9,7 @@ use crate::wire::{
         ToolCall, ToolChoice, ToolResult,
     },
     rules::kind_of_mime,
+    text::{Content, Text},
     translate::Job,
 };
 use serde_json::value::RawValue;
@@ -18,7 +19,7 @@ wire_struct! {
     BodyIn {
         "model" => model: Str<'a>,
         "messages" => messages: Vec<MessageIn<'a>>,
-        "system" => system: TextOr<'a, BlockIn<'a>>,
+        "system" => system: Content<'a, BlockIn<'a>>,
         "max_tokens" => max_tokens: Num,
         "temperature" => temperature: Num,
         "top_p" => top_p: Num,
@@ -34,17 +35,17 @@ wire_struct! {
         "output_format" => output_format: FormatIn<'a>,
     }
 }
-wire_struct! { MessageIn { "role" => role: Str<'a>, "content" => content: TextOr<'a, BlockIn<'a>> } }
+wire_struct! { MessageIn { "role" => role: Str<'a>, "content" => content: Content<'a, BlockIn<'a>> } }
 wire_struct! {
     BlockIn {
         "type" => kind: Str<'a>,
-        "text" => text: Str<'a>,
+        "text" => text: Text<'a>,
         "source" => source: &'a RawValue,
         "id" => id: Str<'a>,
         "name" => name: Str<'a>,
         "input" => input: &'a RawValue,
         "tool_use_id" => tool_use_id: Str<'a>,
-        "content" => content: TextOr<'a, BlockIn<'a>>,
+        "content" => content: Content<'a, BlockIn<'a>>,
         "is_error" => is_error: bool,
         "thinking" => thinking: Str<'a>,
         "signature" => signature: Str<'a>,
@@ -62,7 +63,7 @@ wire_struct! {
         "data" => data: Str<'a>,
         "url" => url: Str<'a>,
         "file_id" => file_id: Str<'a>,
-        "content" => content: TextOr<'a, BlockIn<'a>>,
+        "content" => content: Content<'a, BlockIn<'a>>,
     }
 }
 wire_struct! {
@@ -182,15 +183,15 @@ fn take_tool<'a>(tool: ToolIn<'a>, request: &mut Request<'a>, losses: &mut Losse
 }
 
 fn take_text_or_blocks<'a>(
-    content: Option<TextOr<'a, BlockIn<'a>>>,
+    content: Option<Content<'a, BlockIn<'a>>>,
     role: Role,
     request: &mut Request<'a>,
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
     match content {
         None => {}
-        Some(TextOr::Text(text)) => request.say(role, Block::Text(text.0)),
-        Some(TextOr::Parts(blocks)) => {
+        Some(Content::Text(text)) => request.say(role, Block::Text(text)),
+        Some(Content::Parts(blocks)) => {
             for block in blocks {
                 take_block(block, role, request, losses)?;
             }
@@ -210,14 +211,14 @@ fn take_block<'a>(
     }
     let kind = block.kind.map(|k| k.0).unwrap_or_default();
     let read = match &*kind {
-        "text" => Block::Text(block.text.map(|t| t.0).unwrap_or_default()),
+        "text" => Block::Text(block.text.unwrap_or_default()),
         "image" => Block::Media(media(block.source, MediaKind::Image, None)),
         "document" => {
             if block.citations.is_some_and(|c| c.get().contains("true")) {
                 losses.dropped("citations");
             }
             if let Some(context) = block.context {
-                request.say(role, Block::Text(context.0));
+                request.say(role, Block::Text(Text::from(context.0)));
             }
             let name = block.title.map(|t| t.0);
             Block::Media(media(block.source, MediaKind::Document, name))
@@ -284,12 +285,12 @@ fn media<'a>(source: Option<&'a RawValue>, kind: MediaKind, name: Option<Cow<'a,
     Media { kind, mime, source: read, name, detail: None }
 }
 
-fn joined<'a>(content: Option<TextOr<'a, BlockIn<'a>>>) -> Cow<'a, str> {
+fn joined<'a>(content: Option<Content<'a, BlockIn<'a>>>) -> Cow<'a, str> {
     match content {
         None => Cow::Borrowed(""),
-        Some(TextOr::Text(text)) => text.0,
-        Some(TextOr::Parts(blocks)) => {
-            let texts: Vec<&str> = blocks.iter().filter_map(|block| block.text.as_deref()).collect();
+        Some(Content::Text(text)) => Cow::Owned(text.read().into_owned()),
+        Some(Content::Parts(blocks)) => {
+            let texts: Vec<Cow<'_, str>> = blocks.iter().filter_map(|block| block.text.as_ref()).map(Text::read).collect();
             Cow::Owned(texts.join("\n"))
         }
     }

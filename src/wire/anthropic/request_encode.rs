@@ -13,6 +13,7 @@ use crate::wire::{
     },
     rules::{arguments_object, fit, free_text_input, mime_of, refuse_media, result_text, settle_opaque},
     schema,
+    text::Text,
     translate::{Job, Options},
 };
 use std::borrow::Cow;
@@ -37,7 +38,7 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
     if request.turns.is_empty() {
         let text = system.take().ok_or_else(|| Refusal::new("messages", "messages is empty: send at least one"))?;
         job.losses.emulated("messages.system");
-        request.say(Role::User, Block::Text(Cow::Owned(text)));
+        request.say(Role::User, Block::Text(Text::from(Cow::Owned(text))));
     }
     if matches!(request.output, OutputFormat::Json) {
         job.losses.emulated("response_format");
@@ -338,8 +339,8 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
             },
         );
         if let [Block::Text(text)] = turn.blocks.as_slice() {
-            o.str("content", text);
-            return !text.trim().is_empty();
+            o.text("content", text);
+            return !text.is_blank();
         }
         let mut is_empty = true;
         o.arr("content", |a| {
@@ -351,11 +352,11 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
     result
 }
 
-fn put_text(a: &mut Arr<'_>, text: &str) {
-    if !text.trim().is_empty() {
+fn put_text(a: &mut Arr<'_>, text: &Text<'_>) {
+    if !text.is_blank() {
         a.obj(|o| {
             o.str("type", "text");
-            o.str("text", text);
+            o.text("text", text);
         });
     }
 }
@@ -368,7 +369,8 @@ fn put_block(
     job: &mut Job,
 ) -> Result<(), Refusal> {
     match block {
-        Block::Text(text) | Block::Refusal(text) => put_text(a, text),
+        Block::Text(text) => put_text(a, text),
+        Block::Refusal(text) => put_text(a, &Text::from(Cow::Borrowed(&**text))),
         Block::Media(media) if role == Role::User => put_media(a, media, job)?,
         Block::Media(_) => job.losses.dropped("messages.media"),
         Block::ToolResult(result) => put_result(a, result, job)?,
@@ -413,8 +415,10 @@ fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result
         o.str("tool_use_id", &fit(&result.id, MAX_ID));
         if is_plain {
             let text = result_text(result);
-            let text = if result.is_error { text.strip_prefix("Error: ").unwrap_or(&text) } else { &text };
-            o.str("content", text);
+            match result.is_error.then(|| text.read()) {
+                Some(text) => o.str("content", text.strip_prefix("Error: ").unwrap_or(&text)),
+                None => o.text("content", &text),
+            }
         } else {
             o.arr("content", |a| put = result.content.iter().try_for_each(|block| put_inner(a, block, job)));
         }

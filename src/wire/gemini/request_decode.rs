@@ -11,6 +11,7 @@ use crate::wire::{
         ToolCall, ToolChoice, ToolResult,
     },
     rules::{fnv, invented_id, kind_of_mime},
+    text::Text,
     translate::Job,
 };
 use serde_json::value::RawValue;
@@ -30,7 +31,7 @@ wire_struct! {
 wire_struct! { ContentIn { "role" => role: Str<'a>, "parts" => parts: List<PartIn<'a>>, "text" => text: Str<'a> } }
 wire_struct! {
     PartIn {
-        "text" => text: Str<'a>,
+        "text" => text: Text<'a>,
         "thought" => thought: bool,
         "thoughtSignature" | "thought_signature" => signature: Str<'a>,
         "inlineData" | "inline_data" => inline_data: BlobIn<'a>,
@@ -138,7 +139,7 @@ pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, R
     }
     let mut pending = Pending::default();
     match body.system_instruction {
-        Some(TextOr::Text(text)) => request.say(Role::System, Block::Text(text.0)),
+        Some(TextOr::Text(text)) => request.say(Role::System, Block::Text(text.0.into())),
         Some(TextOr::Parts(contents)) => {
             for content in contents {
                 take_content(content, Some(Role::System), &mut request, &mut pending, job)?;
@@ -248,7 +249,7 @@ fn take_content<'a>(
     };
     request.open_turn(role);
     if let Some(text) = content.text {
-        request.say(role, Block::Text(text.0));
+        request.say(role, Block::Text(text.0.into()));
     }
     for part in content.parts.unwrap_or_default() {
         take_part(part, role, request, pending, &mut job.losses);
@@ -271,7 +272,7 @@ fn take_part<'a>(
     };
     let token = part.signature.map(|s| s.0).filter(|s| !s.is_empty()).map(|s| ReplayToken::read(kind, s));
     if thought {
-        let text = part.text.map(|t| t.0).unwrap_or_default();
+        let text = part.text.map(Text::into_said).unwrap_or_default();
         return request.say(role, Block::Thinking { text, token });
     }
     let text_follows_token = token.as_ref().is_some_and(|t| t.kind != TokenKind::OnText);
@@ -281,7 +282,7 @@ fn take_part<'a>(
         request.say(role, mark(token));
     }
     if let Some(text) = part.text {
-        request.say(role, Block::Text(text.0));
+        request.say(role, Block::Text(text));
     }
     if let Some(blob) = part.inline_data {
         request.say(role, Block::Media(blob_media(blob)));

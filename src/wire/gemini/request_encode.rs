@@ -15,6 +15,7 @@ use crate::wire::{
         settle_opaque,
     },
     schema,
+    text::Text,
     translate::{Job, Options},
 };
 use std::{borrow::Cow, collections::HashMap};
@@ -34,7 +35,7 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
     if request.turns.is_empty() {
         let text = system.take().ok_or_else(|| Refusal::new("messages", "messages is empty: send at least one"))?;
         job.losses.emulated("messages.system");
-        request.say(Role::User, Block::Text(Cow::Owned(text)));
+        request.say(Role::User, Block::Text(Text::from(Cow::Owned(text))));
     }
     let calls = request.names_of_calls();
     let mut result = Ok(());
@@ -288,7 +289,8 @@ fn put_block<'m>(
     job: &mut Job,
 ) -> Result<(), Refusal> {
     match block {
-        Block::Text(text) | Block::Refusal(text) => a.obj(|o| o.str("text", text)),
+        Block::Text(text) => a.obj(|o| o.text("text", text)),
+        Block::Refusal(text) => a.obj(|o| o.str("text", text)),
         Block::Media(media) => put_media(a, media, job)?,
         Block::ToolResult(result) => put_result(a, result, known, job)?,
         Block::Opaque(opaque) => settle_opaque(opaque, GEMINI, &mut job.losses)?,
@@ -332,9 +334,9 @@ fn put_result(
             o.str("name", &name);
             o.obj("response", |o| {
                 let text = result_text(result);
-                match result.is_error {
-                    true => o.str("error", text.strip_prefix("Error: ").unwrap_or(&text)),
-                    false => o.str("result", &text),
+                match result.is_error.then(|| text.read()) {
+                    Some(text) => o.str("error", text.strip_prefix("Error: ").unwrap_or(&text)),
+                    None => o.text("result", &text),
                 }
             });
             if media.iter().any(inline) {

@@ -1,7 +1,7 @@
 //! Reads a Chat Completions request into the common form.
 
 use crate::wire::{
-    fields::{List, Num, Str, TextOr, text_of, wire_struct},
+    fields::{List, Num, Str, text_of, wire_struct},
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -9,6 +9,7 @@ use crate::wire::{
         ToolChoice, ToolResult,
     },
     rules::source_of_url,
+    text::{Content, Text},
     translate::Job,
 };
 use serde_json::value::RawValue;
@@ -56,7 +57,7 @@ wire_struct! { StreamOptionsIn { "include_usage" => include_usage: bool } }
 wire_struct! {
     MessageIn {
         "role" => role: Str<'a>,
-        "content" => content: TextOr<'a, PartIn<'a>>,
+        "content" => content: Content<'a, PartIn<'a>>,
         "tool_calls" => tool_calls: Vec<ToolCallIn<'a>>,
         "tool_call_id" => tool_call_id: Str<'a>,
         "name" => name: Str<'a>,
@@ -72,7 +73,7 @@ wire_struct! {
 wire_struct! {
     PartIn {
         "type" => kind: Str<'a>,
-        "text" => text: Str<'a>,
+        "text" => text: Text<'a>,
         "refusal" => refusal: Str<'a>,
         "image_url" => image_url: &'a RawValue,
         "input_audio" => input_audio: AudioIn<'a>,
@@ -364,15 +365,15 @@ fn detail(raw: &RawValue) -> Block<'_> {
 }
 
 fn take_content<'a>(
-    content: Option<TextOr<'a, PartIn<'a>>>,
+    content: Option<Content<'a, PartIn<'a>>>,
     role: Role,
     request: &mut Request<'a>,
     losses: &mut Losses,
 ) {
     match content {
         None => {}
-        Some(TextOr::Text(text)) => request.say(role, Block::Text(text.0)),
-        Some(TextOr::Parts(parts)) => {
+        Some(Content::Text(text)) => request.say(role, Block::Text(text)),
+        Some(Content::Parts(parts)) => {
             for part in parts {
                 for (field, _) in &part.extra {
                     if !matches!(&**field, "file_url" | "document_url" | "video_url") {
@@ -411,7 +412,7 @@ fn take_part(part: PartIn<'_>) -> Block<'_> {
         return file_block(file);
     }
     match (part.text, part.refusal) {
-        (Some(text), _) => Block::Text(text.0),
+        (Some(text), _) => Block::Text(text),
         (None, Some(refusal)) => Block::Refusal(refusal.0),
         (None, None) => {
             let kind = part.kind.map(|k| k.0).unwrap_or_default();
@@ -435,10 +436,10 @@ fn file_block(file: FileIn<'_>) -> Block<'_> {
 
 /// Mistral writes thinking as a list of text parts.
 fn thinking_text(raw: &RawValue) -> Cow<'_, str> {
-    match serde_json::from_str::<TextOr<'_, PartIn<'_>>>(raw.get()) {
-        Ok(TextOr::Text(text)) => text.0,
-        Ok(TextOr::Parts(parts)) => {
-            Cow::Owned(parts.iter().filter_map(|part| part.text.as_deref()).collect::<String>())
+    match serde_json::from_str::<Content<'_, PartIn<'_>>>(raw.get()) {
+        Ok(Content::Text(text)) => Cow::Owned(text.read().into_owned()),
+        Ok(Content::Parts(parts)) => {
+            Cow::Owned(parts.iter().filter_map(|part| part.text.as_ref()).map(Text::read).collect::<String>())
         }
         Err(_) => Cow::Borrowed(""),
     }

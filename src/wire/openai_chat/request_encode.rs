@@ -12,6 +12,7 @@ use crate::wire::{
     },
     rules::{fit, mime_of, refuse_media, result_text, settle_opaque},
     schema,
+    text::Text,
     translate::{Job, Options},
 };
 use std::borrow::Cow;
@@ -244,9 +245,9 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
     }
 }
 
-fn texts<'t>(blocks: &'t [Block<'_>]) -> Vec<&'t str> {
+fn texts<'t>(blocks: &'t [Block<'_>]) -> Vec<Cow<'t, str>> {
     let text = |block: &'t Block<'_>| match block {
-        Block::Text(text) => Some(&**text),
+        Block::Text(text) => Some(text.read()),
         Block::Media(_)
         | Block::ToolCall(_)
         | Block::ToolResult(_)
@@ -272,7 +273,7 @@ fn put_user(a: &mut Arr<'_>, turn: &Turn<'_>, job: &mut Job) -> Result<(), Refus
     a.obj(|o| {
         o.str("role", "user");
         match (moved.is_empty(), rest.as_slice()) {
-            (true, [Block::Text(text)]) => o.str("content", text),
+            (true, [Block::Text(text)]) => o.text("content", text),
             _ => o.arr("content", |a| result = put_parts(a, &moved, &rest, job)),
         }
     });
@@ -296,7 +297,11 @@ fn put_text(a: &mut Arr<'_>, text: &str) {
 
 fn put_user_block(a: &mut Arr<'_>, block: &Block<'_>, job: &mut Job) -> Result<(), Refusal> {
     match block {
-        Block::Text(text) | Block::Refusal(text) => put_text(a, text),
+        Block::Text(text) => a.obj(|o| {
+            o.str("type", "text");
+            o.text("text", text);
+        }),
+        Block::Refusal(text) => put_text(a, text),
         Block::Media(media) => put_media(a, media, job)?,
         Block::Opaque(opaque) => settle_opaque(opaque, CHAT, &mut job.losses)?,
         Block::ToolCall(_) | Block::ToolResult(_) | Block::Thinking { .. } => job.losses.dropped("messages.content"),
@@ -327,7 +332,7 @@ fn put_result<'r>(
     a.obj(|o| {
         o.str("role", "tool");
         o.str("tool_call_id", &fit(&result.id, MAX_ID));
-        o.str("content", &result_text(result));
+        o.text("content", &result_text(result));
     });
     Ok(())
 }
@@ -400,15 +405,15 @@ fn put_image(a: &mut Arr<'_>, url: &str, media: &Media<'_>) {
 }
 
 fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut Job) -> Result<(), Refusal> {
-    let mut text = Cow::Borrowed("");
+    let mut text = Text::default();
     let mut refusal = None;
     let mut thoughts = String::new();
     let mut details = Vec::new();
     let mut calls = Vec::new();
     for block in &turn.blocks {
         match block {
-            Block::Text(more) if text.is_empty() => text = Cow::Borrowed(&**more),
-            Block::Text(more) => text.to_mut().push_str(more),
+            Block::Text(more) if text.is_empty() => text = more.by_ref(),
+            Block::Text(more) => text.push(more),
             Block::Refusal(said) => refusal = Some(&**said),
             Block::ToolCall(call) => calls.push(call),
             Block::Thinking { text, token } => {
@@ -429,7 +434,7 @@ fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &
     }
     a.obj(|o| {
         o.str("role", "assistant");
-        o.str_or_null("content", Some(&*text).filter(|t| !t.is_empty()));
+        if text.is_empty() { o.null("content") } else { o.text("content", &text) }
         o.some_str("refusal", refusal);
         o.some_str("reasoning_content", Some(&*thoughts).filter(|t| !t.is_empty()));
         if !details.is_empty() {

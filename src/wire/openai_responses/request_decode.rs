@@ -9,6 +9,7 @@ use crate::wire::{
         ToolCall, ToolChoice, ToolResult,
     },
     rules::source_of_url,
+    text::{Content, Text},
     translate::Job,
 };
 use serde::de::{Deserialize, Deserializer, Error as _};
@@ -65,13 +66,13 @@ wire_struct! {
     ItemIn {
         "type" => kind: Str<'a>,
         "role" => role: Str<'a>,
-        "content" => content: TextOr<'a, PartIn<'a>>,
+        "content" => content: Content<'a, PartIn<'a>>,
         "call_id" => call_id: Str<'a>,
         "name" => name: Str<'a>,
         "namespace" => namespace: Str<'a>,
         "arguments" => arguments: Str<'a>,
         "input" => input: Str<'a>,
-        "output" => output: TextOr<'a, PartIn<'a>>,
+        "output" => output: Content<'a, PartIn<'a>>,
         "summary" => summary: Vec<PartIn<'a>>,
         "encrypted_content" => encrypted_content: Str<'a>,
         "id" => id: Str<'a>,
@@ -82,7 +83,7 @@ wire_struct! {
 wire_struct! {
     PartIn {
         "type" => kind: Str<'a>,
-        "text" => text: Str<'a>,
+        "text" => text: Text<'a>,
         "refusal" => refusal: Str<'a>,
         "image_url" => image_url: Str<'a>,
         "detail" => detail: Str<'a>,
@@ -207,13 +208,13 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, 
     match read(body.instructions) {
         Some(TextOr::Text(text)) => {
             request.open_turn(Role::System);
-            request.say(Role::System, Block::Text(text.0));
+            request.say(Role::System, Block::Text(text.0.into()));
         }
         Some(TextOr::Parts(items)) => take_items(items, &mut request, &mut job.losses)?,
         None => {}
     }
     match body.input {
-        Some(TextOr::Text(text)) => request.say(Role::User, Block::Text(text.0)),
+        Some(TextOr::Text(text)) => request.say(Role::User, Block::Text(text.0.into())),
         Some(TextOr::Parts(items)) => take_items(items, &mut request, &mut job.losses)?,
         None => {}
     }
@@ -371,9 +372,9 @@ fn take_item<'a>(item: ItemIn<'a>, request: &mut Request<'a>, losses: &mut Losse
 
 fn take_reasoning<'a>(item: ItemIn<'a>, request: &mut Request<'a>) {
     let mut texts: Vec<Cow<'a, str>> = Vec::new();
-    texts.extend(item.summary.unwrap_or_default().into_iter().filter_map(|part| part.text).map(|t| t.0));
-    if let (true, Some(TextOr::Parts(parts))) = (texts.is_empty(), item.content) {
-        texts.extend(parts.into_iter().filter_map(|part| part.text).map(|t| t.0));
+    texts.extend(item.summary.unwrap_or_default().into_iter().filter_map(|part| part.text).map(Text::into_said));
+    if let (true, Some(Content::Parts(parts))) = (texts.is_empty(), item.content) {
+        texts.extend(parts.into_iter().filter_map(|part| part.text).map(Text::into_said));
     }
     let text = match (texts.pop(), texts.is_empty()) {
         (Some(only), true) => only,
@@ -388,15 +389,15 @@ fn take_reasoning<'a>(item: ItemIn<'a>, request: &mut Request<'a>) {
 }
 
 fn take_content<'a>(
-    content: Option<TextOr<'a, PartIn<'a>>>,
+    content: Option<Content<'a, PartIn<'a>>>,
     role: Role,
     request: &mut Request<'a>,
     losses: &mut Losses,
 ) {
     match content {
         None => {}
-        Some(TextOr::Text(text)) => request.say(role, Block::Text(text.0)),
-        Some(TextOr::Parts(parts)) => {
+        Some(Content::Text(text)) => request.say(role, Block::Text(text)),
+        Some(Content::Parts(parts)) => {
             for part in parts {
                 for (field, _) in &part.extra {
                     losses.dropped(field.clone().into_owned());
@@ -432,7 +433,7 @@ fn take_part(part: PartIn<'_>) -> Block<'_> {
         }
         _ => {
             return match (part.text, part.refusal) {
-                (Some(text), _) => Block::Text(text.0),
+                (Some(text), _) => Block::Text(text),
                 (None, Some(refusal)) => Block::Refusal(refusal.0),
                 (None, None) => {
                     let field = Cow::Owned(format!("input.{kind}"));

@@ -11,6 +11,7 @@ use crate::wire::{
     },
     rules::{fit, mime_of, refuse_media, result_text, settle_opaque},
     schema,
+    text::Text,
     translate::{Job, Options},
 };
 
@@ -261,7 +262,7 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
             Block::Media(media) => put_media(parts.open(), media, job)?,
             Block::Text(text) => {
                 let kind = if turn.role == Role::Assistant { "output_text" } else { "input_text" };
-                put_text(parts.open(), kind, "text", text);
+                put_said(parts.open(), kind, text);
             }
             Block::Refusal(text) if turn.role == Role::Assistant => {
                 put_text(parts.open(), "refusal", "refusal", text);
@@ -317,6 +318,13 @@ fn put_text(out: &mut Vec<u8>, kind: &str, key: &str, text: &str) {
     });
 }
 
+fn put_said(out: &mut Vec<u8>, kind: &str, text: &Text<'_>) {
+    compose::obj(out, |o| {
+        o.str("type", kind);
+        o.text("text", text);
+    });
+}
+
 fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result<(), Refusal> {
     if result.is_error {
         job.losses.emulated("tool_result.is_error");
@@ -327,7 +335,7 @@ fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result
         match block {
             Block::Text(text) if has_media && !text.is_empty() => {
                 separate(&mut parts);
-                put_text(&mut parts, "input_text", "text", text);
+                put_said(&mut parts, "input_text", text);
             }
             Block::Media(media) => {
                 separate(&mut parts);
@@ -347,7 +355,7 @@ fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result
             out.extend_from_slice(&parts);
             out.push(b']');
         } else {
-            o.str("output", &result_text(result));
+            o.text("output", &result_text(result));
         }
     });
     Ok(())
