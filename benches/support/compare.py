@@ -5,7 +5,7 @@ and a run with one failed request is void: it is made again, and the whole compa
 CPU is user and system time of the contender's processes as the kernel counts it, per request.
 Prints Markdown to standard output and progress to standard error. Everything stays on loopback.
 """
-import argparse, hashlib, json, os, pathlib, platform, signal, socket, statistics, subprocess, sys, time
+import argparse, copy, hashlib, json, os, pathlib, platform, signal, socket, statistics, subprocess, sys, time
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -22,6 +22,12 @@ CASES = [
     ("whole-1", "bench-whole", False, 1, "whole reply, 1 connection"),
     ("burst-1", "bench-burst-50", True, 1, "50 events at once, 1 connection"),
 ]
+# The same streams of the same upstream, through the gateway in both lanes: an OpenAI client, and an Anthropic client.
+LANES = [
+    ("translated", "bench-burst-50", True, 32, "50 events at once, 32 connections: the gateway's two lanes"),
+    ("translated-paced", "bench-paced-50-5ms", True, 64, "50 events, one every 5 ms, 64 streams: the gateway's two lanes"),
+]
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 
 
 def note(*words):
@@ -37,10 +43,16 @@ class Contender:
     """A started program: its address, and what it has used so far."""
 
     def __init__(self, name, port, argv, work, env=None):
-        self.name, self.address = name, f"127.0.0.1:{port}"
+        self.name, self.address, self.path = name, f"127.0.0.1:{port}", CHAT
         self.log = work / f"{name.replace(' ', '-')}.log"
         self.process = subprocess.Popen(
             argv, stdout=subprocess.DEVNULL, stderr=open(self.log, "wb"), cwd=work, env={**os.environ, **(env or {})})
+
+    def asked(self, name, path):
+        """The same program, asked in another way."""
+        other = copy.copy(self)
+        other.name, other.path = name, path
+        return other
 
     def pids(self):
         pid = self.process.pid
@@ -58,7 +70,7 @@ class Contender:
 
     def ask(self, body):
         """The body of one reply; an error for anything but 200."""
-        request = urllib.request.Request(f"http://{self.address}/v1/chat/completions", body.encode(), {
+        request = urllib.request.Request(f"http://{self.address}{self.path}", body.encode(), {
             "content-type": "application/json", "authorization": f"Bearer {KEY}"})
         with urllib.request.urlopen(request, timeout=10) as reply:
             return reply.read()
@@ -74,13 +86,13 @@ class Contender:
         sys.exit(f"{self.name} did not get ready:\n{self.log.read_text(errors='replace')[-2000:]}")
 
 
-def request_body(model, streamed):
+def request_body(model, streamed, path=CHAT):
     """About 1 KB, as a short turn of a chat is."""
     system = "You answer briefly and say so when you do not know. " * 12
-    return json.dumps({
-        "model": model, "stream": streamed, "max_tokens": 512, "temperature": 0.2,
-        "messages": [{"role": "system", "content": system},
-                     {"role": "user", "content": "What does a gateway in front of many providers do? " * 4}]})
+    user = {"role": "user", "content": "What does a gateway in front of many providers do? " * 4}
+    said = {"messages": [{"role": "system", "content": system}, user]} if path == CHAT else {
+        "system": system, "messages": [user]}
+    return json.dumps({"model": model, "stream": streamed, "max_tokens": 512, "temperature": 0.2, **said})
 
 
 def start(opt, work):
@@ -115,11 +127,20 @@ def check_same_replies(contenders, cases):
              f"({hashlib.sha256(wanted).hexdigest()[:8]}{'' if steady else ', but for ids'})")
 
 
+def check_lanes(lanes, cases):
+    """Both lanes must hand out every event's text."""
+    for name, model, streamed, _, _ in cases:
+        for lane, mark in zip(lanes, (b'"content":"word', b'"text_delta","text":"word')):
+            got = lane.wait_ready(request_body(model, streamed, lane.path))
+            if got.count(mark) != 50:
+                sys.exit(f"{name}: {lane.name} answers {got.count(mark)} of 50 deltas:\n{got[:500]!r}")
+
+
 def wrk(contender, model, streamed, connections, seconds):
     out = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(HERE / "request.lua"),
-         f"http://{contender.address}/v1/chat/completions"],
-        env={**os.environ, "BENCH_BODY": request_body(model, streamed), "BENCH_KEY": KEY},
+         f"http://{contender.address}{contender.path}"],
+        env={**os.environ, "BENCH_BODY": request_body(model, streamed, contender.path), "BENCH_KEY": KEY},
         capture_output=True, text=True, timeout=seconds + 60)
     lines = [l for l in out.stdout.splitlines() if l.startswith("{")]
     if not lines:
@@ -166,10 +187,10 @@ def compare(contenders, case, opt):
         "spread": (min(r["cpu"] for r in rs), max(r["cpu"] for r in rs))} for n, rs in runs.items()}
 
 
-def table(case, medians):
-    print(f"\n**{case[4]}**\n\n| | requests/s | p50 ms | p99 ms | CPU µs/request (least–most) | CPU against bare Pingora | RSS MB |")
+def table(case, medians, against="bare Pingora"):
+    print(f"\n**{case[4]}**\n\n| | requests/s | p50 ms | p99 ms | CPU µs/request (least–most) | CPU against {against} | RSS MB |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    yardstick = medians["bare Pingora"]["cpu"]
+    yardstick = medians[against]["cpu"]
     for name, m in medians.items():
         low, high = m["spread"]
         ratio = "–" if name == "mock alone" else f"{m['cpu'] / yardstick:.2f}×"
@@ -185,9 +206,9 @@ def main():
     ap.add_argument("--work", required=True, help="an empty folder for configurations, logs and data")
     ap.add_argument("--rounds", type=int, default=5)
     ap.add_argument("--seconds", type=int, default=4, help="length of one run")
-    ap.add_argument("--cases", default=",".join(c[0] for c in CASES))
+    ap.add_argument("--cases", default=",".join(c[0] for c in CASES + LANES))
     opt = ap.parse_args()
-    cases = [c for c in CASES if c[0] in opt.cases.split(",")]
+    cases, lane_cases = ([c for c in all if c[0] in opt.cases.split(",")] for all in (CASES, LANES))
     work = pathlib.Path(opt.work)
     load = os.getloadavg()[0]
     if load > 0.5:
@@ -196,10 +217,15 @@ def main():
     try:
         contenders = start(opt, work)
         check_same_replies(contenders, cases)
+        gateway = contenders[-1]
+        lanes = [gateway.asked("byte lane", CHAT), gateway.asked("translate lane", MESSAGES)]
+        check_lanes(lanes, lane_cases)
         print(f"{os.cpu_count()} cores, Linux {platform.release()}; medians of {opt.rounds} rounds of {opt.seconds} s, "
               f"contenders in turn; load before {load:.1f}; load generator and mock on the same machine.")
         for case in cases:
             table(case, compare(contenders, case, opt))
+        for case in lane_cases:
+            table(case, compare(lanes, case, opt), "byte lane")
     finally:
         for contender in contenders:
             contender.process.send_signal(signal.SIGTERM)
