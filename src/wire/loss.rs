@@ -7,6 +7,18 @@ use std::borrow::Cow;
 
 /// The most fields that are listed by name; further ones are counted as `more`.
 const MAX_LISTED: usize = 64;
+/// The longest name of a field; what is longer is cut.
+const MAX_NAME_CHARS: usize = 100;
+/// The longest header; what does not fit is said as `more`.
+const MAX_HEADER_BYTES: usize = 4096;
+
+/// A field's name, cut where it is too long to be shown.
+fn cut(field: Cow<'static, str>) -> Cow<'static, str> {
+    match field.char_indices().nth(MAX_NAME_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}...", field.get(..end).unwrap_or_default())),
+        None => field,
+    }
+}
 
 /// What happened to a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +60,7 @@ pub struct Losses {
 impl Losses {
     /// Notes a loss; a second note of the same loss changes nothing.
     pub fn note(&mut self, field: impl Into<Cow<'static, str>>, how: How) {
-        let loss = Loss { field: field.into(), how };
+        let loss = Loss { field: cut(field.into()), how };
         if self.list.len() < MAX_LISTED && !self.list.contains(&loss) {
             self.list.push(loss);
         } else if self.list.len() == MAX_LISTED && !self.list.contains(&loss) {
@@ -90,8 +102,19 @@ impl Losses {
 
     /// The value of the `x-sub2api-loss` header, `None` when nothing was lost. Only visible ASCII comes out.
     pub fn header(&self) -> Option<String> {
-        let words = self.list.iter().map(|l| format!("{}={}", l.field.escape_default(), l.how.name()));
-        Some(words.collect::<Vec<_>>().join(", ")).filter(|h| !h.is_empty())
+        let mut header = String::new();
+        for loss in &self.list {
+            let word = format!("{}={}", loss.field.escape_default(), loss.how.name());
+            let is_full = header.len() + word.len() > MAX_HEADER_BYTES;
+            if !header.is_empty() {
+                header.push_str(", ");
+            }
+            header.push_str(if is_full { "more=dropped" } else { &word });
+            if is_full {
+                break;
+            }
+        }
+        Some(header).filter(|header| !header.is_empty())
     }
 }
 
@@ -157,5 +180,16 @@ mod tests {
         }
         assert_eq!(losses.iter().count(), MAX_LISTED + 1);
         assert_eq!(losses.iter().last().map(|l| &*l.field), Some("more"));
+    }
+
+    #[test]
+    fn long_names_are_cut_and_so_is_the_header() {
+        let mut losses = Losses::default();
+        for n in 0..60 {
+            losses.dropped(format!("{n}{}", "\u{e9}".repeat(10_000)));
+        }
+        let header = losses.header().unwrap();
+        assert!(losses.iter().all(|loss| loss.field.chars().count() < 110) && header.len() < 4200);
+        assert!(header.ends_with(", more=dropped"), "{header}");
     }
 }

@@ -239,11 +239,9 @@ fn is_empty(block: &Block<'_>) -> bool {
     match block {
         Block::Text(text) => text.is_empty(),
         Block::Refusal(text) => text.is_empty(),
-        Block::Media(_)
-        | Block::ToolCall(_)
-        | Block::ToolResult(_)
-        | Block::Thinking { .. }
-        | Block::Opaque(_) => false,
+        Block::Media(_) | Block::ToolCall(_) | Block::ToolResult(_) | Block::Thinking { .. } | Block::Opaque(_) => {
+            false
+        }
     }
 }
 
@@ -323,7 +321,10 @@ impl<'a> Request<'a> {
                     Block::Text(text) if turn.role == Role::System => {
                         self.say(
                             Role::User,
-                            Block::Text(Text::from(Cow::Owned(format!("<system-reminder>\n{}\n</system-reminder>", text.read())))),
+                            Block::Text(Text::from(Cow::Owned(format!(
+                                "<system-reminder>\n{}\n</system-reminder>",
+                                text.read()
+                            )))),
                         );
                     }
                     block => {

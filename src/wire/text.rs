@@ -85,7 +85,9 @@ impl<'a> Text<'a> {
     pub(crate) fn of_json(json: &'a str) -> Result<Self, serde_json::Error> {
         let inside = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         match inside {
-            Some(inside) if memchr::memchr(b'\\', inside.as_bytes()).is_none() => Ok(Text::Plain(Cow::Borrowed(inside))),
+            Some(inside) if memchr::memchr(b'\\', inside.as_bytes()).is_none() => {
+                Ok(Text::Plain(Cow::Borrowed(inside)))
+            }
             // Half a surrogate pair is no text, and is refused by the full reader.
             Some(inside) if memchr::memmem::find(inside.as_bytes(), b"\\u").is_none() => Ok(Text::Escaped(inside)),
             Some(_) | None => serde_json::from_str::<String>(json).map(|text| Text::Plain(Cow::Owned(text))),

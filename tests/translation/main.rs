@@ -1,6 +1,7 @@
 //! What a request becomes in another format, rule by rule of the translation reference.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod bounds;
 mod properties;
 mod replies;
 mod turns;

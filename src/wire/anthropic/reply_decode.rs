@@ -161,6 +161,11 @@ impl UsageIn {
     }
 }
 
+/// The most bytes of citations that are held for the end of their block.
+const MAX_CITED_BYTES: usize = 32 << 20;
+/// What a citation counts for beside its texts.
+const CITATION_BYTES: usize = 128;
+
 /// Reads one reply.
 pub(crate) struct Decoder {
     context: Arc<Context>,
@@ -171,6 +176,7 @@ pub(crate) struct Decoder {
     /// The input that came with the start of a call, for when no fragment follows.
     input: String,
     citations: Vec<Citation<'static>>,
+    cited_bytes: usize,
     /// Characters of text so far, and before the open block.
     chars: u64,
     block_from: u64,
@@ -191,6 +197,7 @@ impl Decoder {
             has_arguments: false,
             input: String::new(),
             citations: Vec::new(),
+            cited_bytes: 0,
             chars: 0,
             block_from: 0,
             calls: 0,
@@ -319,12 +326,17 @@ impl Decoder {
         let Some(url) = citation.url else {
             return sink.event(Event::Lost(Cow::Borrowed("citations")));
         };
-        self.citations.push(Citation {
+        let citation = Citation {
             url: Cow::Owned(url.0.into_owned()),
             title: Cow::Owned(citation.title.map(|t| t.0.into_owned()).unwrap_or_default()),
             span: None,
             quoted: Cow::Owned(citation.cited_text.map(|t| t.0.into_owned()).unwrap_or_default()),
-        });
+        };
+        self.cited_bytes += CITATION_BYTES + citation.url.len() + citation.title.len() + citation.quoted.len();
+        if self.cited_bytes > MAX_CITED_BYTES {
+            return self.fail(ReplyError::unreadable(&"too many citations"), sink);
+        }
+        self.citations.push(citation);
     }
 
     /// Takes a fragment of the open block.

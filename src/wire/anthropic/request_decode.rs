@@ -290,7 +290,8 @@ fn joined<'a>(content: Option<Content<'a, BlockIn<'a>>>) -> Cow<'a, str> {
         None => Cow::Borrowed(""),
         Some(Content::Text(text)) => Cow::Owned(text.read().into_owned()),
         Some(Content::Parts(blocks)) => {
-            let texts: Vec<Cow<'_, str>> = blocks.iter().filter_map(|block| block.text.as_ref()).map(Text::read).collect();
+            let texts: Vec<Cow<'_, str>> =
+                blocks.iter().filter_map(|block| block.text.as_ref()).map(Text::read).collect();
             Cow::Owned(texts.join("\n"))
         }
     }

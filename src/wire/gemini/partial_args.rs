@@ -10,6 +10,8 @@ use serde_json::value::RawValue;
 
 const MAX_DEPTH: usize = 32;
 const MAX_INDEX: usize = 10_000;
+/// What a value counts for beside its text.
+const NODE_BYTES: usize = 64;
 
 wire_struct! {
     /// One value, or a piece of a string.
@@ -35,10 +37,15 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// Takes one piece in.
-    pub(crate) fn take(&mut self, piece: &PartialIn<'_>) {
+    /// Takes one piece in, and takes what it amounts to from `room`; at 0 not all of it is there.
+    pub(crate) fn take(&mut self, piece: &PartialIn<'_>, room: &mut usize) {
         let path = piece.path.as_deref().unwrap_or_default();
-        let Some(place) = self.place(path.strip_prefix('$').unwrap_or(path), 0) else { return };
+        let Some(place) = self.place(path.strip_prefix('$').unwrap_or(path), 0, room) else { return };
+        let plain = piece.number.or(piece.boolean).map_or(0, |plain| plain.get().len());
+        *room = room.saturating_sub(piece.string.as_deref().map_or(plain, str::len));
+        if *room == 0 {
+            return;
+        }
         if let Some(text) = piece.string.as_deref() {
             match place {
                 Node::Text(known) => known.push_str(text),
@@ -50,7 +57,7 @@ impl Node {
     }
 
     /// The place that a path such as `.a[0].b` or `['a']` names, made if it is not there.
-    fn place(&mut self, path: &str, depth: usize) -> Option<&mut Node> {
+    fn place(&mut self, path: &str, depth: usize, room: &mut usize) -> Option<&mut Node> {
         if depth > MAX_DEPTH {
             return None;
         }
@@ -67,9 +74,13 @@ impl Node {
             }
             let Node::Array(items) = self else { return None };
             if index >= items.len() && index <= MAX_INDEX {
+                *room = room.saturating_sub((index + 1 - items.len()) * NODE_BYTES);
+                if *room == 0 {
+                    return None;
+                }
                 items.resize_with(index + 1, Node::default);
             }
-            return items.get_mut(index)?.place(rest, depth + 1);
+            return items.get_mut(index)?.place(rest, depth + 1, room);
         }
         let key = key.trim_matches(['\'', '"']);
         if !matches!(self, Node::Object(_)) {
@@ -79,11 +90,15 @@ impl Node {
         let at = match members.iter().position(|(known, _)| known == key) {
             Some(at) => at,
             None => {
+                *room = room.saturating_sub(key.len() + NODE_BYTES);
+                if *room == 0 {
+                    return None;
+                }
                 members.push((key.to_owned(), Node::Null));
                 members.len() - 1
             }
         };
-        members.get_mut(at)?.1.place(rest, depth + 1)
+        members.get_mut(at)?.1.place(rest, depth + 1, room)
     }
 
     /// Writes the value.
@@ -112,7 +127,7 @@ mod tests {
             r#"{"jsonPath":"$['ok']","boolValue":true}"#,
             r#"{"jsonPath":"$.days[99999999]","numberValue":2}"#,
         ] {
-            node.take(&serde_json::from_str(piece).unwrap());
+            node.take(&serde_json::from_str(piece).unwrap(), &mut 1_000_000);
         }
         let mut out = Vec::new();
         node.put(&mut out);

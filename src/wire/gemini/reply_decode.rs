@@ -182,6 +182,12 @@ impl UsageIn {
     }
 }
 
+/// The most that the arguments of a call that goes on may amount to.
+const MAX_GROWN_BYTES: usize = 32 << 20;
+/// The most bytes of an answer's citations, and what each counts for beside its texts.
+const MAX_CITED_BYTES: usize = 32 << 20;
+const CITATION_BYTES: usize = 128;
+
 /// Reads one reply.
 pub(crate) struct Decoder {
     context: Arc<Context>,
@@ -191,6 +197,8 @@ pub(crate) struct Decoder {
     calls: usize,
     /// The arguments so far of a call that goes on.
     growing: Option<Node>,
+    /// How much more of such arguments is taken.
+    room: usize,
     finish: Option<FinishReason>,
     detail: Option<String>,
     citations: Vec<Citation<'static>>,
@@ -208,6 +216,7 @@ impl Decoder {
             seed: 0,
             calls: 0,
             growing: None,
+            room: MAX_GROWN_BYTES,
             finish: None,
             detail: None,
             citations: Vec::new(),
@@ -277,7 +286,7 @@ impl Decoder {
             self.detail = candidate.finish_message.map(|m| m.0.into_owned());
         }
         if let Some(grounding) = candidate.grounding_metadata {
-            self.ground(grounding);
+            self.ground(grounding, sink);
         }
         let unsaid = [
             ("citationMetadata", candidate.citation_metadata),
@@ -342,7 +351,10 @@ impl Decoder {
         }
         if goes_on || self.growing.is_some() {
             let node = self.growing.get_or_insert_with(|| Node::Object(Vec::new()));
-            call.partial_args.iter().flatten().for_each(|piece| node.take(piece));
+            call.partial_args.iter().flatten().for_each(|piece| node.take(piece, &mut self.room));
+            if self.room == 0 {
+                return self.fail(ReplyError::unreadable(&"a call's arguments are too large"), sink);
+            }
             if !goes_on {
                 self.end_call(sink);
             }
@@ -372,7 +384,7 @@ impl Decoder {
         self.opener.start(BlockStart::ToolCall { id, name, custom: false }, sink);
     }
 
-    fn ground(&mut self, grounding: GroundingIn<'_>) {
+    fn ground(&mut self, grounding: GroundingIn<'_>, sink: &mut dyn Sink) {
         let chunks = grounding.grounding_chunks.unwrap_or_default();
         let supports = grounding.grounding_supports.unwrap_or_default();
         let make = |web: &WebIn<'_>, segment: Option<&SegmentIn<'_>>| Citation {
@@ -382,10 +394,18 @@ impl Decoder {
             quoted: Cow::Owned(segment.and_then(|s| s.text.as_deref()).unwrap_or_default().to_owned()),
         };
         let mut citations = Vec::new();
+        let mut room = MAX_CITED_BYTES;
         for support in &supports {
             for at in support.grounding_chunk_indices.iter().flatten() {
                 let web = chunks.get(*at).and_then(|chunk| chunk.web.as_ref());
-                citations.extend(web.map(|web| make(web, support.segment.as_ref())));
+                let Some(citation) = web.map(|web| make(web, support.segment.as_ref())) else { continue };
+                // A few sources may be named again and again: what comes in is bounded, what it makes would not be.
+                let size = CITATION_BYTES + citation.url.len() + citation.title.len() + citation.quoted.len();
+                room = room.saturating_sub(size);
+                if room == 0 {
+                    return self.fail(ReplyError::unreadable(&"too many citations"), sink);
+                }
+                citations.push(citation);
             }
         }
         if citations.is_empty() {

@@ -74,6 +74,8 @@ impl Balance {
 
 /// The most bytes that are held back for calls that are not yet their turn.
 const MAX_HELD_BYTES: usize = 32 << 20;
+/// The most calls of one reply.
+const MAX_CALLS: usize = 4096;
 
 /// Reads one reply.
 pub(crate) struct Decoder {
@@ -261,8 +263,8 @@ impl Decoder {
     }
 
     fn hold(&mut self, bytes: usize, sink: &mut dyn Sink) {
-        self.held_bytes += bytes;
-        if self.held_bytes > MAX_HELD_BYTES {
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        if self.held_bytes > MAX_HELD_BYTES && !self.ended {
             self.fail(ReplyError::unreadable(&"too many unfinished tool calls"), sink);
         }
     }
@@ -279,13 +281,17 @@ impl Decoder {
         let function = if custom { call.custom } else { call.function };
         let name = function.as_ref().and_then(|f| f.name.as_deref()).filter(|n| !n.is_empty());
         let at = self.place_of_call(call.index, id, name);
+        if at >= MAX_CALLS {
+            return self.fail(ReplyError::unreadable(&"too many tool calls"), sink);
+        }
         let arguments = function.as_ref().and_then(|f| f.arguments.or(f.input)).map(text_of).unwrap_or_default();
         let Some(entry) = self.calls.get_mut(at) else { return };
-        if entry.id.is_empty() {
-            entry.id = id.unwrap_or_default().to_owned();
-        }
-        if entry.name.is_empty() {
-            entry.name = name.unwrap_or_default().to_owned();
+        let mut named = 0;
+        for (known, said) in [(&mut entry.id, id), (&mut entry.name, name)] {
+            if let Some(said) = said.filter(|_| known.is_empty()) {
+                said.clone_into(known);
+                named += said.len();
+            }
         }
         entry.custom |= custom;
         if entry.state == State::Open {
@@ -296,7 +302,7 @@ impl Decoder {
             return;
         }
         entry.held.push_str(&arguments);
-        self.hold(arguments.len(), sink);
+        self.hold(arguments.len() + named, sink);
         self.open_next(false, sink);
     }
 

@@ -434,7 +434,11 @@ fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &
     }
     a.obj(|o| {
         o.str("role", "assistant");
-        if text.is_empty() { o.null("content") } else { o.text("content", &text) }
+        if text.is_empty() {
+            o.null("content")
+        } else {
+            o.text("content", &text)
+        }
         o.some_str("refusal", refusal);
         o.some_str("reasoning_content", Some(&*thoughts).filter(|t| !t.is_empty()));
         if !details.is_empty() {

@@ -65,8 +65,26 @@ enum Held {
     Citation(Citation<'static>),
 }
 
+impl Held {
+    fn bytes(&self) -> usize {
+        PIECE_BYTES
+            + match self {
+                Held::Text(text)
+                | Held::Refusal(text)
+                | Held::Thought(text)
+                | Held::Arguments(text)
+                | Held::Token(text) => text.len(),
+                Held::Citation(citation) => citation.url.len() + citation.title.len(),
+            }
+    }
+}
+
 /// The most bytes that are held back for items that are not yet their turn.
 const MAX_HELD_BYTES: usize = 32 << 20;
+/// What anything that is held counts for beside its text.
+const PIECE_BYTES: usize = 64;
+/// The most items of one reply.
+const MAX_ITEMS: usize = 4096;
 
 /// Reads one reply.
 pub(crate) struct Decoder {
@@ -156,9 +174,13 @@ impl Decoder {
     }
 
     /// Where the item of this index stands, made if it was never announced.
-    fn place(&mut self, index: u64, kind: ItemKind) -> usize {
+    fn place(&mut self, index: u64, kind: ItemKind, sink: &mut dyn Sink) -> Option<usize> {
         if let Some(at) = self.items.iter().rposition(|item| item.index == index) {
-            return at;
+            return Some(at);
+        }
+        if self.items.len() >= MAX_ITEMS {
+            self.fail(ReplyError::unreadable(&"too many items"), sink);
+            return None;
         }
         self.items.push(Item {
             index,
@@ -171,12 +193,20 @@ impl Decoder {
             done: false,
             held: Vec::new(),
         });
-        self.items.len() - 1
+        Some(self.items.len() - 1)
+    }
+
+    /// Counts what is held; a reply that makes us hold too much is given up.
+    fn hold(&mut self, bytes: usize, sink: &mut dyn Sink) {
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        if self.held_bytes > MAX_HELD_BYTES && !self.ended {
+            self.fail(ReplyError::unreadable(&"too many unfinished items"), sink);
+        }
     }
 
     fn add(&mut self, index: u64, item: &ItemIn<'_>, sink: &mut dyn Sink) {
         let kind = ItemKind::of(item.kind.as_deref().unwrap_or_default());
-        let at = self.place(index, kind);
+        let Some(at) = self.place(index, kind, sink) else { return };
         let Some(entry) = self.items.get_mut(at) else { return };
         entry.kind = kind;
         if let Some(id) = item.call_id.as_deref().or(item.id.as_deref()).filter(|_| entry.call_id.is_empty()) {
@@ -185,6 +215,8 @@ impl Decoder {
         if let Some(name) = item.name.as_deref().filter(|_| entry.name.is_empty()) {
             entry.name = name.to_owned();
         }
+        let named = entry.call_id.len() + entry.name.len();
+        self.hold(named, sink);
         if kind == ItemKind::Other {
             let what = item.kind.as_deref().unwrap_or_default();
             sink.event(Event::Lost(Cow::Owned(format!("output.{what}"))));
@@ -221,16 +253,13 @@ impl Decoder {
             return;
         }
         self.start(None, sink);
-        let at = self.place(index, kind);
+        let Some(at) = self.place(index, kind, sink) else { return };
         let Some(entry) = self.items.get_mut(at) else { return };
         entry.streamed = true;
         if at != self.head {
-            self.held_bytes += delta.len();
+            let held = delta.len() + PIECE_BYTES;
             entry.held.push(make(delta.into_owned()));
-            if self.held_bytes > MAX_HELD_BYTES {
-                self.fail(ReplyError::unreadable(&"too many unfinished items"), sink);
-            }
-            return;
+            return self.hold(held, sink);
         }
         let block = match make(String::new()) {
             Held::Text(_) => BlockStart::Text,
@@ -249,12 +278,16 @@ impl Decoder {
         let Some(citation) = citation(annotation) else {
             return sink.event(Event::Lost(Cow::Borrowed("annotations")));
         };
-        let at = self.place(index, ItemKind::Message);
+        let Some(at) = self.place(index, ItemKind::Message, sink) else { return };
         let Some(entry) = self.items.get_mut(at) else { return };
         entry.cited = true;
-        entry.held.push(Held::Citation(citation));
+        let held = Held::Citation(citation);
+        let bytes = held.bytes();
+        entry.held.push(held);
         if at == self.head {
             self.release(at, sink);
+        } else {
+            self.hold(bytes, sink);
         }
     }
 
@@ -267,6 +300,10 @@ impl Decoder {
             return;
         }
         entry.complete(item);
+        if at != self.head {
+            let held = entry.held.iter().map(Held::bytes).sum();
+            self.hold(held, sink);
+        }
         while let Some(entry) = self.items.get(self.head) {
             let (done, at) = (entry.done, self.head);
             self.begin_call(at, sink);

@@ -14,8 +14,30 @@ use crate::wire::{
 };
 use std::{borrow::Cow, sync::Arc};
 
-/// The most bytes of text and arguments of one reply; encoders keep a whole reply at most.
+/// The most that one reply may amount to; encoders keep a whole reply at most.
 const MAX_REPLY_BYTES: usize = 64 << 20;
+/// What a block or a citation counts for beside its texts: about what is kept of an empty one.
+const PART_BYTES: usize = 128;
+
+/// What is kept of an event at most.
+fn kept_bytes(event: &Event<'_>) -> usize {
+    match event {
+        Event::Delta(Delta::Text(text) | Delta::Arguments(text)) => text.len(),
+        Event::Delta(Delta::Token(token)) => token.data.len(),
+        Event::Delta(Delta::Citation(citation)) => {
+            PART_BYTES + citation.url.len() + citation.title.len() + citation.quoted.len()
+        }
+        Event::BlockStart(BlockStart::ToolCall { id, name, custom: _ }) => PART_BYTES + id.len() + name.len(),
+        Event::BlockStart(BlockStart::Text | BlockStart::Thinking | BlockStart::Refusal) => PART_BYTES,
+        Event::Start { .. }
+        | Event::BlockStop
+        | Event::Usage(_)
+        | Event::Finish(_)
+        | Event::End
+        | Event::Error(_)
+        | Event::Lost(_) => 0,
+    }
+}
 
 /// Where a reply goes.
 pub(super) enum Outlet {
@@ -131,11 +153,9 @@ impl Guard {
 
 impl Sink for Guard {
     fn event(&mut self, event: Event<'_>) {
-        if let Event::Delta(Delta::Text(text) | Delta::Arguments(text)) = &event {
-            self.bytes = self.bytes.saturating_add(text.len());
-            if self.bytes > MAX_REPLY_BYTES {
-                return self.too_large();
-            }
+        self.bytes = self.bytes.saturating_add(kept_bytes(&event));
+        if self.bytes > MAX_REPLY_BYTES {
+            return self.too_large();
         }
         match event {
             Event::BlockStart(BlockStart::ToolCall { id, name, custom }) => self.start_call(&id, &name, custom),
