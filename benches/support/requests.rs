@@ -1,5 +1,6 @@
 //! Requests of any size in each format, as a coding agent sends them: a system prompt, tools with schemas, and turns of
-//! text, calls and results.
+//! text, calls and results. The larger the request, the longer are its prompt and its list of tools; results are source
+//! code of up to three KB, with an escape in every eleven bytes.
 
 use serde_json::json;
 use sub2api::wire::{
@@ -36,14 +37,16 @@ fn sized(format: WireFormat, steps: usize) -> Vec<u8> {
 fn chat(steps: usize) -> serde_json::Value {
     let tool = |name: String| {
         let schema = json!({"type": "object", "properties": {"path": {"type": "string", "description": "Where the file lies"}, "lines": {"type": "array", "items": {"type": "integer"}}}, "required": ["path"]});
-        json!({"type": "function", "function": {"name": name, "description": "Reads a file and answers its lines. ".repeat(3), "parameters": schema}})
+        json!({"type": "function", "function": {"name": name, "description": "Reads a file and answers its lines, from where it is told to begin. ".repeat(6), "parameters": schema}})
     };
-    let mut messages = vec![json!({"role": "system", "content": "You are a careful engineer. ".repeat(4)})];
+    let mut messages = vec![
+        json!({"role": "system", "content": "You are a careful engineer, and say what you do not know. ".repeat(1 + steps.min(100))}),
+    ];
     for step in 0..steps {
         match step % 4 {
-            0 => messages.push(json!({"role": "user", "content": CODE.repeat(1 + step % 7)})),
+            0 => messages.push(json!({"role": "user", "content": CODE.repeat(1 + step % 5)})),
             1 => messages.push(json!({"role": "assistant", "content": "I read the file first.", "tool_calls": [{"id": format!("call_{step}"), "type": "function", "function": {"name": "read_0", "arguments": format!("{{\"path\": \"src/{step}.rs\", \"lines\": [1, {step}]}}")}}]})),
-            2 => messages.push(json!({"role": "tool", "tool_call_id": format!("call_{}", step - 1), "content": CODE.repeat(4 + step % 13)})),
+            2 => messages.push(json!({"role": "tool", "tool_call_id": format!("call_{}", step - 1), "content": CODE.repeat(4 + step * 7 % 57)})),
             _ => messages.push(json!({"role": "assistant", "content": "It prints a quoted name, as it should.\n".repeat(1 + step % 5)})),
         }
     }

@@ -18,10 +18,22 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &Text<'_>) {
         Text::Plain(text) => put_str(out, text),
         Text::Escaped(inside) => {
             out.push(b'"');
-            put_raw(out, inside);
+            put_inside(out, inside.as_bytes());
             out.push(b'"');
         }
     }
+}
+
+/// Writes the inside of a JSON string, in which only the three separators may want to be escaped.
+fn put_inside(out: &mut Vec<u8>, inside: &[u8]) {
+    let mut from = 0;
+    for lead in memchr::memchr2_iter(0xc2, 0xe2, inside) {
+        let Some((width, instead)) = replacement::<false>(inside.get(lead..).unwrap_or_default()) else { continue };
+        out.extend_from_slice(inside.get(from..lead).unwrap_or_default());
+        out.extend_from_slice(instead);
+        from = lead + width;
+    }
+    out.extend_from_slice(inside.get(from..).unwrap_or_default());
 }
 
 /// Writes the inside of a JSON string.

@@ -307,6 +307,15 @@ macro_rules! wire_struct {
 }
 pub(crate) use wire_struct;
 
+/// Reads a body. Looking once whether it is UTF-8 costs less than to look at each of its strings.
+pub(crate) fn read_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        // Which says where.
+        Err(_) => serde_json::from_slice(body),
+    }
+}
+
 /// A string's text where the raw value is one, else the JSON text itself.
 pub(crate) fn text_of(raw: &RawValue) -> Cow<'_, str> {
     match serde_json::from_str::<Str<'_>>(raw.get()) {

@@ -3,9 +3,13 @@
 //! Most of a request is text, and to take its escapes out only to put them in again would cost more than all the rest.
 //! Invariant: what is carried escaped is the inside of a JSON string that every reader takes: escapes of one letter only.
 
+use memchr::memmem::Finder;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
+
+/// How escapes begin that say a character by its number.
+static BY_NUMBER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
 
 /// A text.
 #[derive(Clone, Debug)]
@@ -89,7 +93,7 @@ impl<'a> Text<'a> {
                 Ok(Text::Plain(Cow::Borrowed(inside)))
             }
             // Half a surrogate pair is no text, and is refused by the full reader.
-            Some(inside) if memchr::memmem::find(inside.as_bytes(), b"\\u").is_none() => Ok(Text::Escaped(inside)),
+            Some(inside) if BY_NUMBER.find(inside.as_bytes()).is_none() => Ok(Text::Escaped(inside)),
             Some(_) | None => serde_json::from_str::<String>(json).map(|text| Text::Plain(Cow::Owned(text))),
         }
     }

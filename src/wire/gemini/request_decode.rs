@@ -3,7 +3,7 @@
 //! Takes camelCase and snake_case, lone objects for lists, and enum names in any case, as the API does.
 
 use crate::wire::{
-    fields::{List, Num, Str, TextOr, wire_struct},
+    fields::{List, Num, Str, TextOr, read_body, wire_struct},
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind},
     request::{
@@ -115,7 +115,7 @@ struct Pending<'a> {
 
 /// Reads the body.
 pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = serde_json::from_slice(body).map_err(|e| Refusal::unreadable(&e))?;
+    let body: BodyIn<'a> = read_body(body).map_err(|e| Refusal::unreadable(&e))?;
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
         stream_usage: true,

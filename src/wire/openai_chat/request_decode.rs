@@ -1,7 +1,7 @@
 //! Reads a Chat Completions request into the common form.
 
 use crate::wire::{
-    fields::{List, Num, Str, text_of, wire_struct},
+    fields::{List, Num, Str, read_body, text_of, wire_struct},
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -145,7 +145,7 @@ wire_struct! {
 
 /// Reads the body.
 pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = serde_json::from_slice(body).map_err(|e| Refusal::unreadable(&e))?;
+    let body: BodyIn<'a> = read_body(body).map_err(|e| Refusal::unreadable(&e))?;
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
         stream: body.stream.unwrap_or(false),

@@ -1,7 +1,7 @@
 //! Reads a Responses request into the common form.
 
 use crate::wire::{
-    fields::{List, Num, Str, TextOr, text_of, wire_struct},
+    fields::{List, Num, Str, TextOr, read_body, text_of, wire_struct},
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -168,7 +168,7 @@ pub(crate) fn flat_name(namespace: &str, name: &str) -> String {
 
 /// Reads the body.
 pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = serde_json::from_slice(bytes).map_err(|e| Refusal::unreadable(&e))?;
+    let body: BodyIn<'a> = read_body(bytes).map_err(|e| Refusal::unreadable(&e))?;
     job.context.echo = body.echo();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
