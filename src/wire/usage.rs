@@ -29,7 +29,8 @@ impl Usage {
 
     /// All input tokens: fresh, read from and written to the cache.
     pub fn total_input(&self) -> u64 {
-        [self.input, self.cache_read, self.cache_write, self.cache_write_1h].into_iter().flatten().sum()
+        let counts = [self.input, self.cache_read, self.cache_write, self.cache_write_1h];
+        counts.into_iter().flatten().fold(0, u64::saturating_add)
     }
 
     /// Takes over every field that `later` names.
@@ -42,5 +43,17 @@ impl Usage {
         pick(later.output, &mut self.output);
         pick(later.reasoning, &mut self.reasoning);
         pick(later.server_tools, &mut self.server_tools);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_no_provider_can_mean_do_not_overflow() {
+        let most = Some(u64::MAX);
+        let usage = Usage { input: most, cache_read: most, cache_write: most, ..Usage::default() };
+        assert_eq!(usage.total_input(), u64::MAX);
     }
 }

@@ -3,7 +3,7 @@
 use sub2api::wire::{
     WireFormat::{self, Anthropic, Gemini, OpenaiChat, OpenaiResponses},
     tap::Shape,
-    translate::{Context, ReplyTranslator},
+    translate::{Context, Options, ReplyTranslator, translate_request},
 };
 
 /// Feeds pieces until the translator gives up; returns how many bytes that took, at most `most`.
@@ -142,4 +142,28 @@ fn a_loss_of_any_name_stays_small() {
         );
     }
     assert!(translator.losses().header().unwrap().len() < 8192);
+}
+
+#[test]
+fn a_request_of_any_depth_is_refused_and_not_followed() {
+    let levels = 100_000;
+    for (from, open, close) in [
+        (Anthropic, r#"{"type":"tool_result","tool_use_id":"t","content":["#, "]}"),
+        (Anthropic, r#"{"type":"search_result","content":["#, "]}"),
+        (OpenaiChat, r#"{"type":"text","thinking":["#, "]}"),
+        (OpenaiResponses, r#"{"type":"input_text","content":["#, "]}"),
+    ] {
+        let deep = format!("{}{}", open.repeat(levels), close.repeat(levels));
+        for key in ["messages", "input"] {
+            let body = format!("{{\"model\":\"m\",\"{key}\":[{{\"role\":\"user\",\"content\":[{deep}]}}]}}");
+            let _ = translate_request(from, Gemini, body.as_bytes(), &Options::default());
+        }
+    }
+    let parts = format!("{}{}", r#"{"functionResponse":{"parts":["#.repeat(levels), "]}}".repeat(levels));
+    let body = format!("{{\"contents\":[{{\"parts\":[{parts}]}}]}}");
+    assert!(translate_request(Gemini, Anthropic, body.as_bytes(), &Options::default()).is_err());
+    let deep = format!("{}{}", r#"{"type":"tool_result","content":["#.repeat(9), "]}".repeat(9));
+    let body = format!("{{\"messages\":[{{\"role\":\"user\",\"content\":[{deep}]}}]}}");
+    let refusal = translate_request(Anthropic, Gemini, body.as_bytes(), &Options::default()).unwrap_err();
+    assert!(refusal.message.contains("too deeply"), "{refusal}");
 }

@@ -15,6 +15,9 @@ use crate::wire::{
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+/// How deep blocks may stand in blocks: results hold documents, and those hold text.
+const MAX_DEPTH: usize = 8;
+
 wire_struct! {
     BodyIn {
         "model" => model: Str<'a>,
@@ -45,7 +48,8 @@ wire_struct! {
         "name" => name: Str<'a>,
         "input" => input: &'a RawValue,
         "tool_use_id" => tool_use_id: Str<'a>,
-        "content" => content: Content<'a, BlockIn<'a>>,
+        // What stands in a block is read when its turn comes, so that its depth can be counted.
+        "content" => content: Content<'a, &'a RawValue>,
         "is_error" => is_error: bool,
         "thinking" => thinking: Str<'a>,
         "signature" => signature: Str<'a>,
@@ -189,11 +193,34 @@ fn take_text_or_blocks<'a>(
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
     match content {
+        None => Ok(()),
+        Some(Content::Text(text)) => {
+            request.say(role, Block::Text(text));
+            Ok(())
+        }
+        Some(Content::Parts(blocks)) => {
+            blocks.into_iter().try_for_each(|block| take_block(block, (role, 0), request, losses))
+        }
+    }
+}
+
+/// Takes what stands in a block of this depth.
+fn take_inner<'a>(
+    content: Option<Content<'a, &'a RawValue>>,
+    (role, depth): (Role, usize),
+    request: &mut Request<'a>,
+    losses: &mut Losses,
+) -> Result<(), Refusal> {
+    match content {
         None => {}
         Some(Content::Text(text)) => request.say(role, Block::Text(text)),
+        Some(Content::Parts(_)) if depth >= MAX_DEPTH => {
+            return Err(Refusal::new("messages.content", "messages.content is nested too deeply"));
+        }
         Some(Content::Parts(blocks)) => {
-            for block in blocks {
-                take_block(block, role, request, losses)?;
+            for raw in blocks {
+                let block = serde_json::from_str(raw.get()).map_err(|e| Refusal::unreadable(&e))?;
+                take_block(block, (role, depth + 1), request, losses)?;
             }
         }
     }
@@ -202,7 +229,7 @@ fn take_text_or_blocks<'a>(
 
 fn take_block<'a>(
     block: BlockIn<'a>,
-    role: Role,
+    (role, depth): (Role, usize),
     request: &mut Request<'a>,
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
@@ -238,7 +265,7 @@ fn take_block<'a>(
         }
         "tool_result" => {
             let mut inner = Request::default();
-            take_text_or_blocks(block.content, Role::User, &mut inner, losses)?;
+            take_inner(block.content, (Role::User, depth), &mut inner, losses)?;
             Block::ToolResult(ToolResult {
                 id: find_in_id(block.tool_use_id.map(|id| id.0).unwrap_or_default()).0,
                 name: Cow::Borrowed(""),
@@ -259,7 +286,7 @@ fn take_block<'a>(
         }
         "search_result" => {
             losses.emulated("search_result");
-            return take_text_or_blocks(block.content, role, request, losses);
+            return take_inner(block.content, (role, depth), request, losses);
         }
         other => {
             let essential = other == "container_upload";

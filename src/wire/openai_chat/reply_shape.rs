@@ -164,7 +164,8 @@ impl UsageIn {
         let reasoning = self.completion_tokens_details.as_ref().and_then(|d| d.reasoning_tokens);
         let (prompt, completion) = (self.prompt_tokens.unwrap_or(0), self.completion_tokens.unwrap_or(0));
         // xAI counts reasoning beside the completion instead of inside it; its total shows that.
-        let beside = reasoning.filter(|r| *r > 0 && self.total_tokens == Some(prompt + completion + r)).unwrap_or(0);
+        let all = |reasoning: u64| prompt.saturating_add(completion).saturating_add(reasoning);
+        let beside = reasoning.filter(|r| *r > 0 && self.total_tokens == Some(all(*r))).unwrap_or(0);
         Usage {
             input: self.prompt_tokens.map(|all| all.saturating_sub(cached_total)),
             cache_read: cached,
