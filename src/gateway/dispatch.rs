@@ -22,9 +22,8 @@ use crate::{
     provider::{Call, verdict::FailureClass},
     telemetry,
     wire::{
-        Endpoint, envelope,
-        tap::Shape,
-        translate::{Options, translate_request},
+        Endpoint, WireFormat, envelope,
+        translate::{Options, translate_request, wants_new_limit},
     },
 };
 use bytes::Bytes;
@@ -113,13 +112,15 @@ fn attempt(shared: &Shared, exchange: &Exchange, lease: Lease) -> Result<Attempt
     };
     let candidate = &lease.candidate;
     let settings = &candidate.account.settings;
-    let Some(endpoint) = asked.in_format(candidate.format, request.stream) else {
-        return Err(lost("the account does not offer this call"));
-    };
-    let (body, translation) = if candidate.format == asked.format() {
-        (envelope::splice(&request.body, &request.envelope, &candidate.upstream_model), None)
+    let (format, body, translation) = if candidate.format == asked.format() {
+        (candidate.format, own_body(candidate, asked, request), None)
     } else {
-        translate(shared, exchange, (candidate, asked), request).map_err(Unsayable::Here)?
+        let (format, body, translation) =
+            translate(shared, exchange, (candidate, asked), request).map_err(Unsayable::Here)?;
+        (format, body, Some(translation))
+    };
+    let Some(endpoint) = asked.in_format(format, request.stream) else {
+        return Err(lost("the account does not offer this call"));
     };
     let own = translation.is_none();
     let query = if own { request.query.as_deref() } else { gemini_query(&endpoint) };
@@ -150,13 +151,39 @@ fn gemini_query(endpoint: &Endpoint) -> Option<&'static str> {
     matches!(endpoint, Endpoint::StreamGenerateContent { .. }).then_some("alt=sse")
 }
 
-/// The request in the account's wire format.
+/// The client's own bytes, with the account's name of the model. OpenAI's reasoning models refuse the older name of the
+/// output limit, which many clients still send.
+fn own_body(candidate: &Candidate, asked: &Endpoint, request: &Request) -> Bytes {
+    let body = envelope::splice(&request.body, &request.envelope, &candidate.upstream_model);
+    let imitates = candidate.account.settings.provider.imitates();
+    match asked {
+        Endpoint::ChatCompletions if !imitates && wants_new_limit(&candidate.upstream_model) => {
+            envelope::rename_limit(body)
+        }
+        _ => body,
+    }
+}
+
+/// The request in a wire format of the account: the one that carries most, or the first that has words for all of it.
 fn translate(
     shared: &Shared,
     exchange: &Exchange,
     (candidate, asked): (&Candidate, &Endpoint),
     request: &Request,
-) -> Result<(Bytes, Option<Translation>), Rejection> {
+) -> Result<(WireFormat, Bytes, Translation), Rejection> {
+    let first = translate_to(shared, exchange, (candidate, asked, candidate.format), request);
+    let Err(refused) = first else { return first };
+    let others = candidate.account.settings.formats.iter().filter(|format| **format != candidate.format);
+    let mut others = others.map(|format| translate_to(shared, exchange, (candidate, asked, *format), request));
+    others.find(Result::is_ok).unwrap_or(Err(refused))
+}
+
+fn translate_to(
+    shared: &Shared,
+    exchange: &Exchange,
+    (candidate, asked, format): (&Candidate, &Endpoint, WireFormat),
+    request: &Request,
+) -> Result<(WireFormat, Bytes, Translation), Rejection> {
     let options = Options {
         model: &candidate.upstream_model,
         stream: Some(request.stream),
@@ -166,18 +193,14 @@ fn translate(
         request_id: &exchange.id,
         now: shared.live.clock.now().unix_millis() / 1000,
     };
-    let translated = translate_request(asked.format(), candidate.format, &request.body, &options)
+    let translated = translate_request(asked.format(), format, &request.body, &options)
         .map_err(|refusal| Rejection { param: refusal.param, ..Rejection::new(Reason::Malformed, refusal.message) })?;
-    let shape = match asked {
-        Endpoint::StreamGenerateContent { sse: false } => Shape::JsonArray,
-        _ if request.stream => Shape::Sse,
-        _ => Shape::Json,
-    };
-    telemetry::lost(&exchange.id, (asked.format(), candidate.format), &translated.losses);
-    shared.live.metrics.losses((asked.format(), candidate.format), &translated.losses);
-    let formats = (candidate.format, asked.format());
+    let shape = asked.shape_asked(request.stream);
+    telemetry::lost(&exchange.id, (asked.format(), format), &translated.losses);
+    shared.live.metrics.losses((asked.format(), format), &translated.losses);
+    let formats = (format, asked.format());
     let translation = Translation::new(formats, shape, translated.losses, translated.context);
-    Ok((translated.body.into(), Some(translation)))
+    Ok((format, translated.body.into(), translation))
 }
 
 /// How long the next attempt may still be waited for; without end for the first one, which the queue alone bounds.

@@ -76,6 +76,8 @@ pub struct Exchange {
     pub(super) answer: Option<Answer>,
     /// What a trace tells of it, where traces are switched on.
     pub(super) spans: Option<Box<Spans>>,
+    /// The status of the last upstream's error.
+    pub(super) upstream_status: Option<u16>,
     /// When what happened, for the gateway's own share of the time.
     pub(super) marks: Marks,
 }
@@ -252,6 +254,7 @@ impl Exchange {
             refused: None,
             answer: None,
             spans: None,
+            upstream_status: None,
             marks: Marks::default(),
         }
     }

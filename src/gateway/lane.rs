@@ -9,7 +9,7 @@ use crate::wire::{
     loss::Losses,
     reply::{ErrorKind, ReplyError},
     tap::Shape,
-    translate::{Context, ReplyTranslator, translate_error},
+    translate::{Context, Options, ReplyTranslator, context_of, render_error, translate_error},
 };
 use bytes::Bytes;
 use http::HeaderValue;
@@ -17,8 +17,20 @@ use http::HeaderValue;
 /// An upstream's error reply in this format; a body that is no JSON is taken as its message.
 pub(super) fn in_format(client: WireFormat, answer: &Answer, request_id: &str) -> Answer {
     let error = translate_error(client, answer.status, &answer.body, request_id);
-    let content_type = Some(HeaderValue::from_static("application/json"));
-    Answer { status: error.status, content_type, body: error.body.into() }
+    json(error.status, error.body.into())
+}
+
+/// A JSON answer.
+pub(super) fn json(status: u16, body: Bytes) -> Answer {
+    Answer { status, content_type: Some(HeaderValue::from_static("application/json")), body }
+}
+
+/// The content type of an answer in this layout.
+pub(super) fn content_type(shape: Shape) -> HeaderValue {
+    HeaderValue::from_static(match shape {
+        Shape::Sse => "text/event-stream",
+        Shape::Json | Shape::JsonArray | Shape::Opaque => "application/json",
+    })
 }
 
 /// The translation of one attempt.
@@ -47,6 +59,25 @@ impl Translation {
         Translation { upstream, client, shape, losses, context: Some(context), translator: None }
     }
 
+    /// For an answer in the caller's own format, but in another layout than was asked for: a stream for a whole reply, or
+    /// the other way round. `naming` is the request's id and the time, for what the upstream does not name.
+    pub(super) fn reshaping(format: WireFormat, shape: Shape, request: &[u8], naming: (&str, u64)) -> Translation {
+        let options = Options { request_id: naming.0, now: naming.1, ..Options::default() };
+        let context = context_of(format, request, &options);
+        Translation::new((format, format), shape, Losses::default(), context)
+    }
+
+    /// Whether only the layout changes.
+    pub(super) fn is_only_reshaping(&self) -> bool {
+        self.upstream == self.client
+    }
+
+    /// The status and the body of the error with which the answer ended, where that was one.
+    pub(super) fn error(&self, request_id: &str) -> Option<(u16, Vec<u8>)> {
+        let error = self.translator.as_ref()?.error()?;
+        Some(render_error(self.client, error, request_id))
+    }
+
     /// The client's bytes for the upstream's. `shape` is how the upstream answers, known with its first bytes.
     pub(super) fn feed(&mut self, bytes: &Bytes, shape: Shape) -> Bytes {
         match self.translator(shape) {
@@ -71,6 +102,11 @@ impl Translation {
         in_format(self.client, answer, request_id)
     }
 
+    /// The formats that a reply goes from and to, and what of it did not get through.
+    pub(super) fn reply_losses(&self) -> Option<((WireFormat, WireFormat), &Losses)> {
+        Some(((self.upstream, self.client), self.translator.as_ref()?.losses()))
+    }
+
     /// All that was lost so far, in the request and in the reply.
     pub(super) fn all_losses(&self) -> Losses {
         let mut all = self.losses.clone();
@@ -78,14 +114,6 @@ impl Translation {
             all.extend(translator.losses());
         }
         all
-    }
-
-    /// The content type of the client's answer.
-    pub(super) fn content_type(&self) -> HeaderValue {
-        HeaderValue::from_static(match self.shape {
-            Shape::Sse => "text/event-stream",
-            Shape::Json | Shape::JsonArray | Shape::Opaque => "application/json",
-        })
     }
 
     fn translator(&mut self, shape: Shape) -> Option<&mut ReplyTranslator> {

@@ -21,6 +21,8 @@ use pingora_proxy::Session;
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// Longest time spent on reading a refused request's rest, so that the client sees the refusal.
+/// Tells which status an upstream's error had, where the caller gets another one.
+pub(super) const UPSTREAM_STATUS: &str = "x-sub2api-upstream-status";
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// Takes a request up to its first lease. `Ok(true)` where the gateway answered by itself.
@@ -225,6 +227,9 @@ fn head(
     }
     header.insert_header(header::CONTENT_LENGTH, length)?;
     header.insert_header("x-request-id", exchange.id.as_str())?;
+    if let Some(status) = exchange.upstream_status {
+        header.insert_header(UPSTREAM_STATUS, status)?;
+    }
     Ok(Box::new(header))
 }
 

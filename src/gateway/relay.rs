@@ -4,6 +4,8 @@ use super::{
     dispatch,
     downstream::{Deadlines, Link},
     exchange::{Answer, Attempt, Exchange, Failure},
+    lane::{self, Translation},
+    local, mask,
     reply::{Failed, Holding, Reply, Step, join},
     settle,
     state::Shared,
@@ -45,6 +47,7 @@ pub(super) async fn begin_attempt(shared: &Shared, session: &mut Session, exchan
     }
     if let Some(attempt) = &mut exchange.attempt {
         attempt.reply = None;
+        attempt.translation.take_if(|translation| translation.is_only_reshaping());
     }
     // Pingora's decompressor keeps the state of the attempt before.
     session.upstream_compression = ResponseCompressionCtx::new(0, true, false);
@@ -97,6 +100,7 @@ pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Re
         return Ok(());
     }
     let shown = visible(header, exchange)?;
+    let asked = asked_shape(exchange);
     let Some(attempt) = &mut exchange.attempt else { return Ok(()) };
     let streams = &exchange.snapshot.config.streams;
     let holding = Holding {
@@ -104,22 +108,37 @@ pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Re
         // A translated reply is made when all of it has come, so that there is nothing to show before.
         whole_bytes: if attempt.translation.is_some() { usize::MAX } else { streams.whole_hold_bytes },
         preamble_bytes: streams.hold_bytes,
+        until_end: false,
     };
     let mut reply = Reply::new(&attempt.endpoint, std::mem::replace(header, shown), holding);
     let is_asked_for = exchange.request.as_ref().is_some_and(|request| request.stream) && !reply.is_error();
-    if reply.is_stream() || is_asked_for || attempt.translation.is_some() {
+    if let Some(shape) = asked {
+        reply.ask_for(shape);
+    }
+    let made = attempt.translation.as_ref().map(|translation| translation.shape).or(reply.wanted_shape());
+    if reply.is_stream() || is_asked_for || made.is_some() {
         // Its length may change: an error event may have to be added. Some servers label a stream as something else.
         header.remove_header(&header::CONTENT_LENGTH);
         reply.length_is_told = false;
     }
-    if let Some(translation) = &attempt.translation {
-        header.insert_header(header::CONTENT_TYPE, translation.content_type())?;
-        if let Some(losses) = translation.losses.header() {
-            header.insert_header(LOSS_HEADER, losses)?;
-        }
+    if let Some(shape) = made {
+        header.insert_header(header::CONTENT_TYPE, lane::content_type(shape))?;
+    }
+    if let Some(losses) = attempt.translation.as_ref().and_then(|translation| translation.losses.header()) {
+        header.insert_header(LOSS_HEADER, losses)?;
+    }
+    exchange.upstream_status = Some(reply.status).filter(|_| reply.is_error());
+    if let Some(status) = exchange.upstream_status {
+        header.insert_header(local::UPSTREAM_STATUS, status)?;
     }
     attempt.reply = Some(reply);
     Ok(())
+}
+
+/// The layout that the client waits for; `None` for calls whose answers are not read.
+fn asked_shape(exchange: &Exchange) -> Option<Shape> {
+    let endpoint = exchange.endpoint().filter(|endpoint| endpoint.generates())?;
+    exchange.request.as_ref().map(|request| endpoint.shape_asked(request.stream))
 }
 
 /// The header without what describes the upstream, its account or the connection to it.
@@ -147,6 +166,10 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let step = reply.take(body, end, &shared.live.clock);
     let said = reply.said.take();
     let (is_first, status) = (reply.committed && !before.0, reply.status);
+    if let (Some(shape), None, Some(request)) = (reply.wanted_shape(), &attempt.translation, &exchange.request) {
+        let now = shared.live.clock.now().unix_millis() / 1000;
+        attempt.translation = Some(Translation::reshaping(exchange.format, shape, &request.body, (&exchange.id, now)));
+    }
     if is_first && reply.is_error() {
         exchange.answer = reword(attempt, body, status, &exchange.id);
         if exchange.answer.is_some() {
@@ -157,6 +180,15 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         }
     }
     translate(attempt, body, end && matches!(step, Step::Go));
+    if is_first && let Some(answer) = complete(attempt, body, &exchange.id) {
+        exchange.upstream_status = attempt.reply.as_ref().and_then(|r| r.seen().error.as_ref()).and_then(|e| e.status);
+        exchange.answer = Some(answer);
+        settle::answered(shared, exchange);
+        if let Some(verdict) = said {
+            settle::said(shared, exchange, &verdict);
+        }
+        return Error::e_explain(ANSWERED, "the answer is given anew");
+    }
     if let Some(link) = &exchange.link {
         tell(link, attempt, before, exchange.format);
     }
@@ -202,6 +234,18 @@ fn translate(attempt: &mut Attempt, body: &mut Option<Bytes>, end: bool) {
         out = join(out, translation.finish(reply.shape()));
     }
     *body = Some(out).filter(|out| !out.is_empty() || end);
+}
+
+/// The whole answer, where it cannot go out under the header that is held for it: an upstream's error in place of an
+/// answer of which nothing has been shown, or another length than the header tells.
+fn complete(attempt: &Attempt, body: &mut Option<Bytes>, request_id: &str) -> Option<Answer> {
+    let (reply, translation) = (attempt.reply.as_ref()?, attempt.translation.as_ref()?);
+    if let Some((status, error)) = translation.error(request_id)
+        && (translation.shape == Shape::Json || !reply.seen().content)
+    {
+        return Some(lane::json(status, mask::hide(error.into(), &attempt.lease.candidate.account.settings)));
+    }
+    reply.length_is_told.then(|| lane::json(reply.status, body.take().unwrap_or_default()))
 }
 
 /// Tells the adapter how far the answer has come.

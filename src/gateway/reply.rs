@@ -28,6 +28,8 @@ pub(super) struct Holding {
     pub whole_bytes: usize,
     /// A longer preamble goes out unjudged.
     pub preamble_bytes: usize,
+    /// Nothing goes out before the answer's end: the client waits for it whole.
+    pub until_end: bool,
 }
 
 /// What follows from a piece of an answer.
@@ -64,6 +66,8 @@ pub(super) struct Reply {
     /// The upstream's header as it came.
     header: ResponseHeader,
     holding: Holding,
+    /// The layout that the client waits for; `None` where any will do.
+    asked: Option<Shape>,
     /// What came of an error reply that is not judged yet.
     error: Option<BytesMut>,
     tap: Tap,
@@ -91,6 +95,7 @@ impl Reply {
             format,
             status,
             holding,
+            asked: None,
             error: (!header.status.is_success()).then(BytesMut::new),
             tap: Tap::new(format, shape, holding.event_bytes),
             length_is_told: header.headers.contains_key(header::CONTENT_LENGTH),
@@ -107,6 +112,16 @@ impl Reply {
     /// How the body is laid out.
     pub(super) fn shape(&self) -> Shape {
         self.tap.shape()
+    }
+
+    /// Says which layout the client waits for.
+    pub(super) fn ask_for(&mut self, shape: Shape) {
+        self.asked = Some(shape).filter(|_| self.error.is_none() && self.tap.shape() != Shape::Opaque);
+    }
+
+    /// The layout that the client waits for, where the answer has another one.
+    pub(super) fn wanted_shape(&self) -> Option<Shape> {
+        self.asked.filter(|asked| *asked != self.tap.shape())
     }
 
     /// Whether the upstream answered with an error status.
@@ -137,6 +152,9 @@ impl Reply {
             return self.error(&chunk, body, end, clock);
         }
         let something = !chunk.is_empty();
+        if something && self.bytes == chunk.len() {
+            self.begin(&chunk);
+        }
         let passed = self.tap.feed(chunk);
         let step = match self.tap.shape() {
             Shape::Sse | Shape::JsonArray => self.events(passed, body, end, clock),
@@ -149,6 +167,15 @@ impl Reply {
         self.answering |= self.committed;
         self.judge_what_is_shown(clock);
         step
+    }
+
+    /// The first bytes tell the layout for sure; an answer in another one than was asked for is held until it is made anew.
+    fn begin(&mut self, first: &Bytes) {
+        self.tap.correct_shape(first);
+        if let Some(asked) = self.wanted_shape() {
+            self.holding.whole_bytes = usize::MAX;
+            self.holding.until_end = asked == Shape::Json;
+        }
     }
 
     /// Judges the error that stands in an answer which goes to the client nevertheless.
@@ -189,7 +216,7 @@ impl Reply {
 
     /// The upstream reported an error before any content: whether to try elsewhere.
     fn judge_before_content(&self, clock: &Clock) -> Option<Step> {
-        let error = self.tap.seen.error.as_ref().filter(|_| !self.tap.seen.content)?;
+        let error = self.tap.seen.error.as_ref().filter(|_| self.holding.until_end || !self.tap.seen.content)?;
         let verdict = judge(self.status, &self.header.headers, Some(error), clock.now());
         verdict.class.fails_over().then_some(Step::FailOver(Failed { verdict, answer: None }))
     }
@@ -200,7 +227,9 @@ impl Reply {
                 return step;
             }
             let seen = &self.tap.seen;
-            self.committed = seen.content || seen.error.is_some() || self.bytes > self.holding.preamble_bytes;
+            let begins = seen.content || seen.error.is_some() || self.bytes > self.holding.preamble_bytes;
+            self.committed = begins && !self.holding.until_end;
+            self.answering |= begins;
         }
         if !end {
             *body = Some(passed);

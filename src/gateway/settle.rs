@@ -318,6 +318,11 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
     log(shared, session, exchange);
     let call = exchange.endpoint().map_or("-", |endpoint| endpoint.name());
     span::end(shared, exchange, call, shared.live.clock.now());
+    let translation = exchange.attempt.as_ref().and_then(|attempt| attempt.translation.as_ref());
+    if let Some((formats, losses)) = translation.and_then(|translation| translation.reply_losses()) {
+        telemetry::lost(&exchange.id, formats, losses);
+        shared.live.metrics.losses(formats, losses);
+    }
     exchange.attempt = None;
 }
 

@@ -1,6 +1,6 @@
 //! The calls that a client can make, whatever path it used for them.
 
-use super::WireFormat;
+use super::{WireFormat, tap::Shape};
 
 /// One call of one wire format. The client's path is parsed into it, a provider's path is made from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +95,15 @@ impl Endpoint {
                 | Endpoint::GenerateContent
                 | Endpoint::StreamGenerateContent { .. }
         )
+    }
+
+    /// The layout of the reply that the client waits for, of a call that generates.
+    pub fn shape_asked(&self, stream: bool) -> Shape {
+        match self {
+            Endpoint::StreamGenerateContent { sse: false } => Shape::JsonArray,
+            _ if stream => Shape::Sse,
+            _ => Shape::Json,
+        }
     }
 
     /// The name in logs and metrics.

@@ -121,6 +121,16 @@ pub fn splice(body: &Bytes, envelope: &Envelope, model: &str) -> Bytes {
     out.into()
 }
 
+/// A chat request's body with its output limit under the newer name, where it has only the older one; else the same bytes.
+pub fn rename_limit(body: Bytes) -> Bytes {
+    let Some(span) = document::older_limit(&body) else { return body };
+    let mut out = Vec::with_capacity(body.len() + 16);
+    out.extend_from_slice(body.get(..span.start).unwrap_or_default());
+    out.extend_from_slice(b"\"max_completion_tokens\"");
+    out.extend_from_slice(body.get(span.end..).unwrap_or_default());
+    out.into()
+}
+
 /// What a span covers.
 enum Place {
     /// A JSON string with its quotes.
@@ -177,6 +187,19 @@ mod tests {
     fn only_the_model_changes_when_it_is_spliced() {
         let body = "{ \"b\":1e5,\t\"model\" :\"gpt-4o\" ,\"a\":\"\\u00e9 é\" }\n";
         assert_eq!(spliced(&CHAT, body, "x\"y\u{2028}"), body.replace("\"gpt-4o\"", r#""x\"y\u2028""#));
+    }
+
+    #[test]
+    fn only_the_limits_name_changes_and_only_where_the_newer_is_missing() {
+        let renamed =
+            |text: &str| String::from_utf8(rename_limit(Bytes::copy_from_slice(text.as_bytes())).to_vec()).unwrap();
+        assert_eq!(
+            renamed("{ \"a\":{\"max_tokens\":1}, \"max_tokens\" : 5 ,\"b\":1.50}"),
+            "{ \"a\":{\"max_tokens\":1}, \"max_completion_tokens\" : 5 ,\"b\":1.50}"
+        );
+        for text in [r#"{"max_tokens":5,"max_completion_tokens":6}"#, r#"{"a":1}"#, r#"{"max_tokens":null}"#] {
+            assert_eq!(renamed(text), text);
+        }
     }
 
     #[test]

@@ -83,6 +83,13 @@ impl Losses {
         self.note(field, How::Emulated);
     }
 
+    /// Gives fields other names; `None` keeps one.
+    pub(crate) fn rename(&mut self, name: impl Fn(&str) -> Option<&'static str>) {
+        for loss in std::mem::take(&mut self.list) {
+            self.note(name(&loss.field).map_or(loss.field, Cow::Borrowed), loss.how);
+        }
+    }
+
     /// Whether everything got through.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -139,6 +146,15 @@ impl Refusal {
         let message =
             format!("{field} cannot be carried to this model, whose provider speaks {}: remove {field}", to.name());
         Refusal::new(field, message)
+    }
+
+    /// The same refusal with the field under another name.
+    pub(crate) fn renamed(self, name: impl Fn(&str) -> Option<&'static str>, to: WireFormat) -> Self {
+        let Some((old, new)) = self.param.as_deref().and_then(|old| Some((old, name(old)?))) else { return self };
+        match self.message == Refusal::cannot_carry(old, to).message {
+            true => Refusal::cannot_carry(new, to),
+            false => Refusal { param: Some(new.to_owned()), ..self },
+        }
     }
 
     /// The refusal of a body that is not what its format asks for.

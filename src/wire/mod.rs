@@ -17,6 +17,7 @@ pub mod json;
 mod lenient;
 pub mod loss;
 mod models;
+mod naming;
 pub mod openai_chat;
 pub mod openai_responses;
 mod replay;

@@ -115,6 +115,11 @@ impl<'a> ReplayToken<'a> {
         self.kind.origin() == to && (self.model == 0 || self.model == model_tag(model))
     }
 
+    /// Whether it came natively and stays in its own format, where it is given as it is.
+    pub(crate) fn is_at_home(&self, format: WireFormat) -> bool {
+        self.model == 0 && self.kind.origin() == format
+    }
+
     /// The token as text for a foreign format; `None` when it is too long.
     pub(crate) fn seal(&self, model: &str) -> Option<String> {
         let tag = if self.model == 0 { model_tag(model) } else { self.model };

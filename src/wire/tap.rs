@@ -58,8 +58,8 @@ enum Framing {
 impl Tap {
     /// A tap for a reply of this format and shape. At most `max_event_bytes` are held back to complete an event.
     ///
-    /// The shape is what the headers promise. A body that is labelled as JSON but begins like an event stream is read as
-    /// one; [`Tap::shape`] tells.
+    /// The shape is what the headers promise. A body whose first bytes say otherwise is read as what it is;
+    /// [`Tap::shape`] tells.
     pub fn new(format: WireFormat, shape: Shape, max_event_bytes: usize) -> Self {
         let body = match shape {
             Shape::Opaque => Body::Opaque,
@@ -129,17 +129,32 @@ impl Tap {
         }
     }
 
-    fn correct_shape(&mut self, first: &[u8]) {
+    /// Reads from a reply's first bytes how it is laid out, where the label said otherwise.
+    pub fn correct_shape(&mut self, first: &[u8]) {
         let untouched = match &self.body {
             Body::Opaque => false,
             Body::Whole(whole) => whole.is_empty(),
             Body::Events(events) => {
-                matches!(events.framing, Framing::Array(_)) && !self.passed && events.held.is_empty()
+                !self.passed && events.held.is_empty() && events.long.is_none() && self.seen.events == 0
             }
         };
-        if untouched && sse::looks_like_events(first) {
-            self.body = Body::Events(Events::new(Framing::Sse(Boundaries::default())));
+        if !untouched {
+            return;
         }
+        let framing = match (first.trim_ascii_start().first(), self.shape()) {
+            (_, Shape::Json | Shape::JsonArray) if sse::looks_like_events(first) => Framing::Sse(Boundaries::default()),
+            // Google's two ways without events have one label.
+            (Some(b'['), Shape::Json | Shape::Sse) if self.format == WireFormat::Gemini => {
+                Framing::Array(Elements::default())
+            }
+            // No event and no array begins like this: one document.
+            (Some(b'{'), Shape::Sse | Shape::JsonArray) => {
+                self.body = Body::Whole(Whole::default());
+                return;
+            }
+            _ => return,
+        };
+        self.body = Body::Events(Events::new(framing));
     }
 }
 

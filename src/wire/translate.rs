@@ -14,6 +14,7 @@ use super::{
     collect::Collected,
     errors,
     loss::{Losses, Refusal},
+    naming::in_terms_of,
     reply::{ErrorKind, ReplyDecoder, ReplyEncoder, ReplyError},
     request::Request,
     rules::Names,
@@ -142,6 +143,11 @@ fn translation(format: WireFormat) -> Option<&'static dyn Translate> {
     TRANSLATIONS.iter().copied().find(|t| t.id() == format)
 }
 
+/// Whether an OpenAI model takes the output limit only under its newer name, `max_completion_tokens`.
+pub fn wants_new_limit(model: &str) -> bool {
+    super::models::is_openai_reasoning(model)
+}
+
 /// How a request reaches an account: the client's own format where the account speaks it, else the first of the
 /// account's formats, which stand in the order of what carries most.
 pub fn choose_lane(client: WireFormat, spoken: &[WireFormat]) -> Option<WireFormat> {
@@ -177,14 +183,33 @@ pub fn translate_request(
     }
     if request.is_prefilled() && from == WireFormat::Anthropic && to != WireFormat::Anthropic {
         let message = "the last message is the assistant's, and this model cannot continue it: end with a user message";
-        return Err(Refusal::new("messages", message));
+        return Err(Refusal::new("messages", message).renamed(|field| in_terms_of(from, field), to));
     }
     let options = Options { model: &model, ..options.clone() };
-    let body = target.encode_request(request, &options, &mut job)?;
+    let name = |field: &str| in_terms_of(from, field);
+    let body = target.encode_request(request, &options, &mut job).map_err(|refusal| refusal.renamed(name, to))?;
+    job.losses.rename(name);
     if options.strict && !job.losses.is_empty() {
         return Err(Refusal::strict(&job.losses));
     }
     Ok(Translated { body, losses: job.losses, context: job.context })
+}
+
+/// What the reply side can know of a request that goes on in its own format; nothing where the body cannot be read.
+pub fn context_of(format: WireFormat, body: &[u8], options: &Options<'_>) -> Context {
+    let mut job = Job { origin: Some(format), ..Job::default() };
+    let request = translation(format).and_then(|t| t.decode_request(body, &mut job).ok()).unwrap_or_default();
+    Context {
+        model: request.model.to_string(),
+        asked_model: request.model.to_string(),
+        request_id: options.request_id.to_owned(),
+        now: options.now,
+        stream_usage: request.stream_usage,
+        has_free_text: request.tools.iter().any(|tool| tool.custom),
+        // Whatever the provider shows of itself, its own client may see.
+        thinking_shown: None,
+        ..job.context
+    }
 }
 
 /// An upstream's error as the client's format says it.
@@ -207,6 +232,7 @@ pub fn translate_error(to: WireFormat, status: u16, body: &[u8], request_id: &st
     TranslatedError { status, body, retry_after: error.retry_after, kind: error.kind }
 }
 
-fn render_error(to: WireFormat, error: &ReplyError, request_id: &str) -> (u16, Vec<u8>) {
+/// The status and the body of an error reply in this format.
+pub(crate) fn render_error(to: WireFormat, error: &ReplyError, request_id: &str) -> (u16, Vec<u8>) {
     translation(to).map_or((500, Vec::new()), |t| t.error_reply(error, request_id))
 }

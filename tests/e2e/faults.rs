@@ -7,7 +7,7 @@ use crate::{
     formats::{
         Format::{self, Anthropic, Chat, Gemini, Responses},
         Mode::{self, Array, Stream, Whole},
-        WAYS,
+        WAYS, said,
     },
     gateway::{Gateway, account},
 };
@@ -23,6 +23,10 @@ use tokio::{sync::Semaphore, task::JoinSet};
 enum Sight {
     /// 200 with the provider's bytes.
     Passes,
+    /// The same under the content type that the client asked for.
+    Relabelled,
+    /// 200 with the provider's words in the layout that the client asked for.
+    Reshaped,
     /// The provider's own error with its bytes; nobody else is asked.
     AsIs,
     /// The same, but only after everybody else was asked.
@@ -36,7 +40,7 @@ enum Sight {
 /// Least and most seconds of `Retry-After`; none for no such header.
 type Wait = Option<(u64, u64)>;
 
-use Sight::{AsIs, BreaksOff, Elsewhere, Passes, Refused};
+use Sight::{AsIs, BreaksOff, Elsewhere, Passes, Refused, Relabelled, Reshaped};
 
 /// A fault with what is seen of it in a whole answer and in a stream.
 struct Row {
@@ -148,8 +152,8 @@ static ROWS: &[Row] = &[
     both("gzip", Passes, "the gateway does not ask for it"),
     both("gzipforce", Passes, "it is unpacked, since nobody asked for it"),
     both("http10", Passes, "an answer may end with its connection"),
-    both("wrongct", Passes, "events are known by their look"),
-    both("jsonforstream", Passes, "the client asked for it and gets what there is"),
+    row("wrongct", Passes, Relabelled, "events are known by their look"),
+    row("jsonforstream", Passes, Reshaped, "the client gets the layout that it asked for"),
     both("rawsep", Passes, "the bytes stay as they are"),
     both("preclose", BROKEN, "nothing was shown yet"),
     both("prereset", BROKEN, "nothing was shown yet"),
@@ -361,6 +365,22 @@ fn check(case: &Case, reply: &Reply, originals: &Originals, spare: bool) -> Resu
     let original = original(case.upstream_model());
     match sight {
         Passes => same(reply, original.ok_or("no original")?, 200),
+        Relabelled => {
+            let mut original = original.ok_or("no original")?.clone();
+            let label = original.headers.iter_mut().filter(|(name, _)| name == "content-type");
+            label.for_each(|(_, value)| *value = if mode == Stream { kind(mode).to_owned() } else { value.clone() });
+            same(reply, &original, 200)
+        }
+        Reshaped => {
+            let whole = said(format, Whole, &original.ok_or("no original")?.text());
+            let is_right = reply.status == 200
+                && reply.complete
+                && reply.header("content-type").is_some_and(|label| label.starts_with(kind(mode)));
+            match is_right && !whole.is_empty() && said(format, mode, &reply.text()) == whole {
+                true => Ok(()),
+                false => Err(format!("{} {}: not {whole:?}", reply.status, shown(&reply.body))),
+            }
+        }
         AsIs | Elsewhere => {
             let original = original.ok_or("no original")?;
             same(reply, original, original.status)
@@ -372,6 +392,11 @@ fn check(case: &Case, reply: &Reply, originals: &Originals, spare: bool) -> Resu
         }
         BreaksOff => breaks_off(case, reply, original),
     }
+}
+
+/// The content type of what the client asked for.
+fn kind(mode: Mode) -> &'static str {
+    if mode == Stream { "text/event-stream" } else { "application/json" }
 }
 
 /// The same bytes, but for the number that the mock gives to every request.

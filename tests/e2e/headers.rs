@@ -103,6 +103,9 @@ fn check_head(head: &str, kind: &str, credential: &str) {
     assert!(key.ends_with(&format!("sk-upstream-{kind}")), "{key}");
 }
 
+/// Tells the status of a provider's error, whatever the client gets for it.
+const UPSTREAM_STATUS: &str = "x-sub2api-upstream-status";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_sees_of_a_client_what_the_list_allows_and_never_its_key() {
     let over_h1 = Upstream::start(|_, seen| whole(200, "application/json", reply_to(seen.path()))).await;
@@ -260,12 +263,14 @@ async fn a_client_sees_of_a_provider_what_the_list_allows() {
             assert_eq!(reply.status, status, "{name}: {}", reply.text());
             assert!(!format!("{:?}", reply.headers).contains("leak"), "{name}: {:?}", reply.headers);
             assert_eq!(reply.header("x-request-id"), Some("mine"), "{name}");
+            let told = [("refused", "400"), ("failed", "500"), ("limited", "429")].iter().find(|(n, _)| *n == name);
+            assert_eq!(reply.header(UPSTREAM_STATUS), told.map(|(_, status)| *status), "{name}");
             if status < 500 && status != 429 {
                 assert_eq!(reply.header("request-id"), Some("req_up"), "{name}");
                 assert_eq!(reply.header("openai-processing-ms"), Some("12"), "{name}");
             }
             let known = ["connection", "content-length", "content-type", "date", "openai-processing-ms", "request-id"];
-            let known = known.iter().chain(&["retry-after", "transfer-encoding", "x-request-id"]);
+            let known = known.iter().chain(&["retry-after", "transfer-encoding", "x-request-id", UPSTREAM_STATUS]);
             let known: BTreeSet<&str> = known.copied().collect();
             let odd = reply.headers.iter().find(|(name, _)| !known.contains(name.as_str()));
             assert_eq!(odd, None, "{name}");

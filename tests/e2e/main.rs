@@ -16,6 +16,7 @@ mod anthropic;
 mod bodies;
 mod client;
 mod client_h2;
+mod conversations;
 #[path = "../support/dice.rs"]
 mod dice;
 mod discretion;
@@ -37,6 +38,7 @@ mod pauses;
 mod proxy;
 mod recorded;
 mod recording;
+mod reshaped;
 mod rough;
 #[path = "../support/seeds.rs"]
 mod seeds;

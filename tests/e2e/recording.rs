@@ -93,6 +93,13 @@ impl Case {
         }
     }
 
+    /// Whether the recorded request asks for a stream, and the reply is whole, or the other way round.
+    pub(crate) fn is_in_another_layout(&self) -> bool {
+        let asks = serde_json::from_slice::<Value>(&self.sent).is_ok_and(|body| body["stream"] == true);
+        self.endpoint.generates()
+            && self.exchange.shape() != self.endpoint.shape_asked(asks || self.path_asked.contains(":stream"))
+    }
+
     /// The recorded reply with headers that describe the account, streams in pieces that fall anywhere.
     pub(crate) fn acts(&self) -> Vec<Act> {
         let headers = [

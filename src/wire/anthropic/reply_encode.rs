@@ -1,7 +1,7 @@
 //! Writes Anthropic Messages replies, streamed and whole.
 
 use crate::wire::{
-    Usage,
+    Usage, WireFormat,
     collect::{Collected, Part},
     compose::{self, Obj},
     loss::Losses,
@@ -48,6 +48,9 @@ fn put_usage(o: &mut Obj<'_>, usage: &Usage) {
         if let Some(reasoning) = usage.reasoning {
             o.obj("output_tokens_details", |o| o.int("thinking_tokens", reasoning));
         }
+        if let Some(searches) = usage.server_tools.filter(|n| *n > 0) {
+            o.obj("server_tool_use", |o| o.int("web_search_requests", searches));
+        }
     });
 }
 
@@ -78,6 +81,22 @@ fn signature(token: Option<&ReplayToken<'_>>, model: &str) -> String {
     }
 }
 
+/// Thinking that Anthropic itself encrypted, on its way to a client of its own.
+fn is_redacted(token: &ReplayToken<'_>) -> bool {
+    token.kind == TokenKind::Redacted && token.is_at_home(WireFormat::Anthropic)
+}
+
+fn put_redacted(o: &mut Obj<'_>, token: &ReplayToken<'_>) {
+    o.str("type", "redacted_thinking");
+    o.str("data", &token.data);
+}
+
+fn put_empty_thought(o: &mut Obj<'_>) {
+    o.str("type", "thinking");
+    o.str("thinking", "");
+    o.str("signature", "");
+}
+
 /// Writes a stream.
 pub(crate) struct Encoder {
     context: Arc<Context>,
@@ -87,6 +106,8 @@ pub(crate) struct Encoder {
     thinking: bool,
     refused: bool,
     signed: bool,
+    /// Whether the start of a thinking block is still to be written.
+    unopened: bool,
     token: Option<ReplayToken<'static>>,
     usage: Usage,
     /// Held back until the end, as usage may come after it.
@@ -102,6 +123,7 @@ impl Encoder {
             thinking: false,
             refused: false,
             signed: false,
+            unopened: false,
             token: None,
             usage: Usage::default(),
             finish: None,
@@ -131,6 +153,11 @@ impl Encoder {
         if self.hidden {
             return;
         }
+        if self.thinking {
+            // Its first delta tells which of the two kinds it is.
+            self.unopened = true;
+            return;
+        }
         let token = self.token.take();
         let index = self.index;
         event(out, "content_block_start", |o| {
@@ -140,11 +167,7 @@ impl Encoder {
                     o.str("type", "text");
                     o.str("text", "");
                 }
-                BlockStart::Thinking => {
-                    o.str("type", "thinking");
-                    o.str("thinking", "");
-                    o.str("signature", "");
-                }
+                BlockStart::Thinking => put_empty_thought(o),
                 BlockStart::ToolCall { id, name, custom: _ } => {
                     o.str("type", "tool_use");
                     o.str("id", &call_id(&id, token.as_ref(), &self.context.model));
@@ -163,6 +186,18 @@ impl Encoder {
             return;
         }
         let index = self.index;
+        if let Delta::Token(token) = &delta
+            && is_redacted(token)
+            && self.unopened
+        {
+            self.unopened = false;
+            self.signed = true;
+            return event(out, "content_block_start", |o| {
+                o.int("index", index);
+                o.obj("content_block", |o| put_redacted(o, token));
+            });
+        }
+        self.open_thought(out);
         match delta {
             Delta::Text(text) if self.thinking => put_delta(out, index, ("thinking_delta", "thinking"), &text),
             Delta::Text(text) => put_delta(out, index, ("text_delta", "text"), &text),
@@ -184,6 +219,7 @@ impl Encoder {
 
     fn stop_block(&mut self, out: &mut Vec<u8>) {
         if !self.hidden {
+            self.open_thought(out);
             if self.thinking && !self.signed {
                 put_delta(out, self.index, ("signature_delta", "signature"), "");
             }
@@ -193,6 +229,17 @@ impl Encoder {
         }
         self.hidden = false;
         self.thinking = false;
+    }
+
+    fn open_thought(&mut self, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.unopened, false) {
+            return;
+        }
+        let index = self.index;
+        event(out, "content_block_start", |o| {
+            o.int("index", index);
+            o.obj("content_block", put_empty_thought);
+        });
     }
 
     fn put_finish(&mut self, finish: &Finish<'_>, out: &mut Vec<u8>) {
@@ -275,6 +322,7 @@ fn put_content(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
                 Part::Thinking { token, .. } if context.thinking_shown == Some(false) => {
                     hidden = token.as_ref().filter(|t| t.kind != TokenKind::OnText);
                 }
+                Part::Thinking { token: Some(token), .. } if is_redacted(token) => a.obj(|o| put_redacted(o, token)),
                 Part::Thinking { text, token } => a.obj(|o| {
                     o.str("type", "thinking");
                     o.str("thinking", text);

@@ -37,6 +37,16 @@ pub(super) fn scan(endpoint: &Endpoint, body: &[u8]) -> Result<Envelope, Malform
     Ok(envelope)
 }
 
+/// Where the older name of a chat request's output limit stands, with its quotes, if the newer one does not.
+pub(super) fn older_limit(body: &[u8]) -> Option<Range<usize>> {
+    const NAME: &[u8] = b"\"max_tokens\"";
+    let text = std::str::from_utf8(body).ok()?;
+    let fields: Fields<'_> = serde_json::from_str(text).ok()?;
+    let value = fields.max_tokens.filter(|value| value.get() != "null" && fields.max_completion_tokens.is_none())?;
+    let before = body.get(..span(text, value.get())?.start)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    before.ends_with(NAME).then(|| before.len() - NAME.len()..before.len())
+}
+
 /// Whether a field means anything in a format. What means nothing may stand there as often as it likes.
 fn is_read(format: WireFormat, name: &str) -> bool {
     let google = matches!(name, "generationConfig" | "requests" | "generateContentRequest");

@@ -1,7 +1,7 @@
 //! Writes Gemini generateContent replies: streamed as events or as one JSON array, and whole.
 
 use crate::wire::{
-    Usage,
+    Usage, WireFormat,
     collect::{Collected, Part},
     compose::{self, Arr, Obj},
     loss::Losses,
@@ -71,6 +71,9 @@ fn put_citations(o: &mut Obj<'_>, citations: &[Citation<'_>]) {
 /// A token for the part after a thinking block, which is what Gemini's clients send back: with the thought's text where
 /// its provider wants that, too.
 fn carried(token: &ReplayToken<'_>, thought: &str, model: &str) -> Option<String> {
+    if token.is_at_home(WireFormat::Gemini) {
+        return Some(token.data.to_string());
+    }
     match token.kind {
         TokenKind::Signature => token.with_text(thought).seal_base64(model),
         TokenKind::Redacted

@@ -5,6 +5,7 @@
 use super::{
     fragment::{self, Fragment},
     reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn},
+    request_decode::flat_name,
 };
 use crate::wire::{
     errors,
@@ -213,7 +214,10 @@ impl Decoder {
             entry.call_id = id.to_owned();
         }
         if let Some(name) = item.name.as_deref().filter(|_| entry.name.is_empty()) {
-            entry.name = name.to_owned();
+            // A client that nests its tools itself is given the name in two parts again.
+            let flat = item.namespace.as_ref().map(|namespace| flat_name(namespace, name));
+            let is_nested = |flat: &String| self.context.namespaces.iter().any(|(known, _, _)| known == flat);
+            entry.name = flat.filter(is_nested).unwrap_or_else(|| name.to_owned());
         }
         let named = entry.call_id.len() + entry.name.len();
         self.hold(named, sink);
@@ -473,7 +477,7 @@ impl ReplyDecoder for Decoder {
     fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) {
         match serde_json::from_slice::<ResponseIn<'_>>(body) {
             Ok(response) if response.output.is_some() => self.response(response, sink),
-            Ok(_) | Err(_) => self.fail(errors::read(502, body), sink),
+            Ok(_) | Err(_) => self.fail(errors::read(0, body), sink),
         }
     }
 

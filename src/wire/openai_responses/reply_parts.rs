@@ -1,6 +1,7 @@
 //! Writes the parts of a Responses reply that stand both in its stream and in the whole: items and the response itself.
 
 use crate::wire::{
+    WireFormat,
     collect::{Collected, Part},
     compose::Obj,
     openai_chat::failure,
@@ -67,7 +68,10 @@ pub(crate) fn put_item(o: &mut Obj<'_>, group: &Group<'_>, reply_id: &str, index
                     });
                 }
             });
-            let sealed = token.as_ref().and_then(|token| token.seal(&context.model));
+            let sealed = token.as_ref().and_then(|token| match token.is_at_home(WireFormat::OpenaiResponses) {
+                true => Some(token.data.to_string()),
+                false => token.seal(&context.model),
+            });
             o.some_str("encrypted_content", sealed.as_deref());
         }
         Some(Part::Call { id, name, arguments, custom }) => {

@@ -64,6 +64,8 @@ pub(super) struct ItemIn<'a> {
     #[serde(borrow, default)]
     pub(super) name: Option<Str<'a>>,
     #[serde(borrow, default)]
+    pub(super) namespace: Option<Str<'a>>,
+    #[serde(borrow, default)]
     pub(super) arguments: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) input: Option<&'a RawValue>,
