@@ -16,6 +16,8 @@ fn version(model: &str) -> (u64, u64) {
 /// What a Claude model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claude {
+    /// Whether the name is one of Anthropic's, so that the facts are facts.
+    pub(crate) is_known: bool,
     /// The most output tokens that may be asked for.
     pub(crate) max_output: u64,
     /// Can think at all.
@@ -41,6 +43,7 @@ pub(crate) fn claude(model: &str) -> Claude {
     let name = model.to_ascii_lowercase();
     let Some(at) = name.find("claude") else {
         return Claude {
+            is_known: false,
             max_output: 8192,
             thinks: true,
             adaptive: false,
@@ -65,6 +68,7 @@ pub(crate) fn claude(model: &str) -> Claude {
         _ => 128_000,
     };
     Claude {
+        is_known: true,
         max_output,
         thinks: at_least >= (3, 7),
         adaptive: at_least >= (4, 6),

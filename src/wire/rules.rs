@@ -73,6 +73,18 @@ impl Names {
         fitted
     }
 
+    /// The same for Gemini, whose names begin with a letter or `_`.
+    pub(crate) fn fit_for_gemini<'n>(&mut self, name: &'n str, max: usize) -> Cow<'n, str> {
+        if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            return self.fit(name, max);
+        }
+        let marked = format!("_{}", fit(name, max.saturating_sub(1)));
+        if !self.changed.iter().any(|(sent, _)| *sent == marked) {
+            self.changed.push((marked.clone(), name.to_owned()));
+        }
+        Cow::Owned(marked)
+    }
+
     /// The name that the client knows.
     pub(crate) fn restore<'n>(&'n self, sent: &'n str) -> &'n str {
         self.changed.iter().find(|(s, _)| s == sent).map_or(sent, |(_, name)| name)
@@ -273,6 +285,36 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Puts the results of each turn into the order of the calls that they answer: Gemini matches them by name and order.
+    pub(crate) fn order_results(&mut self) {
+        let mut calls: Vec<String> = Vec::new();
+        for turn in &mut self.turns {
+            match turn.role {
+                Role::Assistant => {
+                    let id = |block: &Block<'_>| match block {
+                        Block::ToolCall(call) => Some(call.id.to_string()),
+                        Block::Text(_)
+                        | Block::Media(_)
+                        | Block::ToolResult(_)
+                        | Block::Thinking { .. }
+                        | Block::Refusal(_)
+                        | Block::Opaque(_) => None,
+                    };
+                    calls = turn.blocks.iter().filter_map(id).collect();
+                }
+                Role::User | Role::System => turn.blocks.sort_by_key(|block| match block {
+                    Block::ToolResult(result) => calls.iter().position(|id| *id == result.id).unwrap_or(calls.len()),
+                    Block::Text(_)
+                    | Block::Media(_)
+                    | Block::ToolCall(_)
+                    | Block::Thinking { .. }
+                    | Block::Refusal(_)
+                    | Block::Opaque(_) => usize::MAX,
+                }),
+            }
+        }
+    }
+
     /// A result of a free-text call is one itself, which only some formats say.
     fn mark_custom_results(&mut self) {
         let mut custom: Vec<String> = Vec::new();
@@ -374,6 +416,8 @@ mod tests {
         assert!(a.bytes().all(is_plain) && a.len() <= 64);
         assert_eq!(names.restore(&a), "files.read:all");
         assert_eq!(names.fit("plain", 64), "plain");
+        assert_eq!(names.fit_for_gemini("3d_view", 64), "_3d_view");
+        assert_eq!(names.restore("_3d_view"), "3d_view");
         assert_eq!(names.restore("plain"), "plain");
         assert!(fit(&"x".repeat(200), 64).len() <= 64);
     }

@@ -42,6 +42,39 @@ pub(crate) fn put_object(out: &mut Vec<u8>, schema: Option<Schema<'_>>) {
     });
 }
 
+/// The same, with every object in it closed.
+pub(crate) fn put_closed_object(out: &mut Vec<u8>, schema: Option<Schema<'_>>) {
+    let mut text = Vec::new();
+    put_object(&mut text, schema);
+    put_closed_text(out, &String::from_utf8(text).unwrap_or_default(), 0);
+}
+
+/// Whether OpenAI takes a schema as strict: every object closed, and all its properties required.
+pub(crate) fn is_strict(schema: Option<Schema<'_>>) -> bool {
+    let mut text = Vec::new();
+    put_object(&mut text, schema);
+    is_strict_text(&String::from_utf8(text).unwrap_or_default(), 0)
+}
+
+fn is_strict_text(text: &str, depth: usize) -> bool {
+    let Ok(members) = serde_json::from_str::<Members<'_>>(text) else { return true };
+    let inner = |key: &str| members.find(key).map(|raw| raw.get()).unwrap_or("{}");
+    let each = |key: &str| serde_json::from_str::<Members<'_>>(inner(key)).unwrap_or_default();
+    let list = |key: &str| serde_json::from_str::<Vec<&RawValue>>(inner(key)).unwrap_or_default();
+    let properties = each("properties");
+    let is_object = members.find("properties").is_some() || inner("type").contains("\"object\"");
+    let required = serde_json::from_str::<Vec<Str<'_>>>(inner("required")).unwrap_or_default();
+    let is_closed = inner("additionalProperties") == "false";
+    let has_all = properties.0.iter().all(|(name, _)| required.iter().any(|r| **r == **name));
+    let deeper = |raw: &RawValue| is_strict_text(raw.get(), depth + 1);
+    depth <= MAX_DEPTH
+        && (!is_object || (is_closed && has_all))
+        && properties.0.iter().all(|(_, raw)| deeper(raw))
+        && ["$defs", "definitions"].iter().all(|key| each(key).0.iter().all(|(_, raw)| deeper(raw)))
+        && list("anyOf").into_iter().all(deeper)
+        && members.find("items").is_none_or(deeper)
+}
+
 /// Writes an output schema whose objects are all closed (`additionalProperties: false`), as Anthropic wants them.
 pub(crate) fn put_closed(out: &mut Vec<u8>, schema: Schema<'_>) {
     let mut text = Vec::new();
@@ -170,6 +203,22 @@ mod tests {
             String::from_utf8(out).unwrap(),
             r#"{"type":"object","properties":{"type":{"type":["string","null"]},"list":{"type":"array","items":{"type":"integer"},"maxItems":3}},"required":["type"]}"#
         );
+    }
+
+    #[test]
+    fn strict_is_what_openai_calls_so() {
+        let is = |text: &str| is_strict(Some(Schema::Json(raw(text))));
+        let closed =
+            r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}"#;
+        assert!(is(closed));
+        assert!(!is(r#"{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":false}"#));
+        assert!(!is(r#"{"type":"object","properties":{}}"#) && !is_strict(None));
+        assert!(is(&format!(
+            r#"{{"type":"object","properties":{{"l":{{"type":"array","items":{closed}}}}},"required":["l"],"additionalProperties":false}}"#
+        )));
+        assert!(!is(
+            r#"{"type":"object","properties":{"l":{"type":"array","items":{"type":"object"}}},"required":["l"],"additionalProperties":false}"#
+        ));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What a request becomes in another format, rule by rule of the translation reference.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod audit;
 mod bounds;
 mod conversions;
 mod properties;
+mod quirks;
 mod replies;
+mod same;
 mod turns;
 
 use serde_json::{Value, json};
@@ -17,39 +20,39 @@ pub(crate) fn options(model: &str) -> Options<'_> {
     Options { model, request_id: "req_1", now: 1_700_000_000, ..Options::default() }
 }
 
-fn translated(from: WireFormat, to: WireFormat, model: &str, body: &Value) -> Translated {
+pub(crate) fn translated(from: WireFormat, to: WireFormat, model: &str, body: &Value) -> Translated {
     translate_request(from, to, body.to_string().as_bytes(), &options(model)).unwrap_or_else(|e| panic!("{e}: {body}"))
 }
 
-fn body(from: WireFormat, to: WireFormat, model: &str, body: &Value) -> Value {
+pub(crate) fn body(from: WireFormat, to: WireFormat, model: &str, body: &Value) -> Value {
     serde_json::from_slice(&translated(from, to, model, body).body).unwrap()
 }
 
-fn losses(from: WireFormat, to: WireFormat, model: &str, body: &Value) -> String {
+pub(crate) fn losses(from: WireFormat, to: WireFormat, model: &str, body: &Value) -> String {
     translated(from, to, model, body).losses.header().unwrap_or_default()
 }
 
-fn refused(from: WireFormat, to: WireFormat, model: &str, body: &Value) -> String {
+pub(crate) fn refused(from: WireFormat, to: WireFormat, model: &str, body: &Value) -> String {
     let refusal = translate_request(from, to, body.to_string().as_bytes(), &options(model)).expect_err("refused");
     refusal.param.unwrap_or_default()
 }
 
 /// A chat request with more members.
-fn chat(more: Value) -> Value {
+pub(crate) fn chat(more: Value) -> Value {
     let mut request = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     request
 }
 
-fn messages(more: Value) -> Value {
+pub(crate) fn messages(more: Value) -> Value {
     let mut request = json!({"model": "m", "max_tokens": 4096, "messages": [{"role": "user", "content": "hi"}]});
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     request
 }
 
-const SONNET: &str = "claude-sonnet-4-5";
-const GPT: &str = "gpt-4o";
-const GEMINI: &str = "gemini-2.5-flash";
+pub(crate) const SONNET: &str = "claude-sonnet-4-5";
+pub(crate) const GPT: &str = "gpt-4o";
+pub(crate) const GEMINI: &str = "gemini-2.5-flash";
 
 #[test]
 fn max_tokens_is_filled_in_from_the_model_and_renamed() {
@@ -336,7 +339,7 @@ fn efforts_budgets_and_levels_stand_for_each_other() {
         body(Anthropic, OpenaiResponses, "gpt-5.2", &budget)["reasoning"],
         json!({"effort": "low", "summary": "auto"})
     );
-    assert_eq!(losses(Anthropic, OpenaiChat, GPT, &budget), "reasoning=dropped");
+    assert_eq!(losses(Anthropic, OpenaiChat, GPT, &budget), "thinking=dropped");
     let small = chat(json!({"reasoning_effort": "high", "max_tokens": 3000}));
     assert_eq!(body(OpenaiChat, Anthropic, SONNET, &small)["thinking"]["budget_tokens"], 2999);
     let off = json!({"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"thinkingConfig": {"thinkingBudget": 0}}});

@@ -16,21 +16,21 @@ pub(crate) fn run(from: WireFormat, to: WireFormat, shapes: (Shape, Shape), cont
     String::from_utf8(out).unwrap()
 }
 
-fn streamed(from: WireFormat, to: WireFormat, input: &str) -> String {
+pub(crate) fn streamed(from: WireFormat, to: WireFormat, input: &str) -> String {
     run(from, to, (Shape::Sse, Shape::Sse), Context::for_unknown_client(), input)
 }
 
-fn collected(from: WireFormat, to: WireFormat, input: &str) -> Value {
+pub(crate) fn collected(from: WireFormat, to: WireFormat, input: &str) -> Value {
     let out = run(from, to, (Shape::Sse, Shape::Json), Context::for_unknown_client(), input);
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
 }
 
-fn whole(from: WireFormat, to: WireFormat, input: &Value) -> Value {
+pub(crate) fn whole(from: WireFormat, to: WireFormat, input: &Value) -> Value {
     let out = run(from, to, (Shape::Json, Shape::Json), Context::for_unknown_client(), &input.to_string());
     serde_json::from_str(&out).unwrap()
 }
 
-fn chunks(deltas: &[Value]) -> String {
+pub(crate) fn chunks(deltas: &[Value]) -> String {
     let mut stream = String::new();
     for delta in deltas {
         stream += &format!("data: {}\n\n", json!({"id": "chatcmpl-1", "model": "m", "created": 5, "choices": [delta]}));
@@ -38,13 +38,13 @@ fn chunks(deltas: &[Value]) -> String {
     stream
 }
 
-fn call(index: u64, id: &str, name: &str, arguments: &str) -> Value {
+pub(crate) fn call(index: u64, id: &str, name: &str, arguments: &str) -> Value {
     let function =
         if name.is_empty() { json!({"arguments": arguments}) } else { json!({"name": name, "arguments": arguments}) };
     json!({"index": 0, "delta": {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}})
 }
 
-fn end(reason: &str) -> Value {
+pub(crate) fn end(reason: &str) -> Value {
     json!({"index": 0, "delta": {}, "finish_reason": reason})
 }
 
@@ -174,7 +174,7 @@ fn every_way_of_writing_reasoning_is_read() {
 #[test]
 fn foreign_finish_reasons_never_get_through() {
     for reason in ["eos", "", "weird"] {
-        let stream = chunks(&[json!({"index": 0, "delta": {"content": "x"}}), end(reason)]);
+        let stream = chunks(&[json!({"index": 0, "delta": {"content": "x"}}), end(reason)]) + "data: [DONE]\n\n";
         assert_eq!(collected(OpenaiChat, Anthropic, &stream)["stop_reason"], "end_turn", "{reason:?}");
         assert_eq!(collected(OpenaiChat, Gemini, &stream)["candidates"][0]["finishReason"], "STOP", "{reason:?}");
     }

@@ -450,7 +450,7 @@ impl ReplyDecoder for Decoder {
                 self.message(message, sink);
                 self.end(sink);
             }
-            Ok(_) | Err(_) => self.fail(errors::read(502, body), sink),
+            Ok(_) | Err(_) => self.fail(errors::read(0, body), sink),
         }
     }
 

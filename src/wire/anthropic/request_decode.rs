@@ -132,7 +132,7 @@ pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, R
         };
     }
     for (field, _) in body.extra {
-        let essential = matches!(&*field, "mcp_servers" | "container");
+        let essential = &*field == "mcp_servers";
         request.opaque(field, essential);
     }
     take_text_or_blocks(body.system, Role::System, &mut request, &mut job.losses)?;
@@ -238,7 +238,12 @@ fn take_block<'a>(
     }
     let kind = block.kind.map(|k| k.0).unwrap_or_default();
     let read = match &*kind {
-        "text" => Block::Text(block.text.unwrap_or_default()),
+        "text" => {
+            if block.citations.is_some_and(|c| c.get().contains('{')) {
+                losses.dropped("messages.citations");
+            }
+            Block::Text(block.text.unwrap_or_default())
+        }
         "image" => Block::Media(media(block.source, MediaKind::Image, None)),
         "document" => {
             if block.citations.is_some_and(|c| c.get().contains("true")) {

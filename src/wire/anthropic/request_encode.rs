@@ -44,7 +44,7 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
         job.losses.emulated("response_format");
         system = Some(system.map_or(JSON_MODE.to_owned(), |text| format!("{text}\n\n{JSON_MODE}")));
     }
-    let max_tokens = request.sampling.max_tokens.or(options.max_tokens).unwrap_or(facts.max_output);
+    let max_tokens = most_tokens(&request, options, &facts);
     let thinking = Thinking::choose(&request, &facts, max_tokens, job);
     let mut result = Ok(());
     let mut out = job.output();
@@ -62,6 +62,21 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
         }
     });
     result.map(|()| out)
+}
+
+/// The output limit: the client's, else the model's, which leaves room for an answer behind the thinking.
+fn most_tokens(request: &Request<'_>, options: &Options<'_>, facts: &Claude) -> u64 {
+    if let Some(asked) = request.sampling.max_tokens {
+        return asked;
+    }
+    let filled = options.max_tokens.unwrap_or(facts.max_output);
+    let budget = match request.reasoning.map(|r| r.effort) {
+        Some(Effort::Budget(tokens)) if !facts.adaptive => tokens,
+        Some(Effort::Level(level)) if !facts.adaptive => level.budget(),
+        Some(Effort::Dynamic | Effort::Budget(_) | Effort::Level(_)) | None => 0,
+    };
+    // Of a model that is not known, only the client knows how much it can say.
+    if filled > budget || facts.is_known { filled } else { budget.saturating_add(filled) }
 }
 
 fn check(request: &Request<'_>, facts: &Claude, job: &mut Job) -> Result<(), Refusal> {
@@ -261,7 +276,7 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, facts: &Claude, job: &mut J
         return;
     }
     o.arr("tools", |a| {
-        tools().for_each(|tool| put_tool(a, tool, strict && facts.structured, job));
+        tools().for_each(|tool| put_tool(a, tool, (strict && facts.structured, facts.structured), job));
         if let Some(schema) = answer {
             job.losses.emulated("response_format");
             job.context.output_tool = Some(ANSWER_TOOL.to_owned());
@@ -309,7 +324,8 @@ fn put_choice(o: &mut Obj<'_>, request: &Request<'_>, answers_by_tool: bool, job
     });
 }
 
-fn put_tool(a: &mut Arr<'_>, tool: &Tool<'_>, strict: bool, job: &mut Job) {
+/// `strict` tells whether all calls are to be held to their schemas, and whether the model can be told so.
+fn put_tool(a: &mut Arr<'_>, tool: &Tool<'_>, strict: (bool, bool), job: &mut Job) {
     let name = job.context.names.fit(&tool.name, MAX_NAME);
     a.obj(|o| {
         o.str("name", &name);
@@ -318,11 +334,16 @@ fn put_tool(a: &mut Arr<'_>, tool: &Tool<'_>, strict: bool, job: &mut Job) {
             job.losses.emulated("tools.custom");
             job.context.custom_tools.push(name.clone().into_owned());
             o.raw("input_schema", crate::wire::rules::FREE_TEXT_SCHEMA);
+        } else if strict.0 {
+            schema::put_closed_object(o.key("input_schema"), tool.schema);
         } else {
             schema::put_object(o.key("input_schema"), tool.schema);
         }
-        if strict || tool.strict == Some(true) {
-            o.bool("strict", true);
+        match tool.strict {
+            Some(true) if !strict.1 => job.losses.dropped("tools.strict"),
+            Some(true) => o.bool("strict", true),
+            Some(false) | None if strict.0 => o.bool("strict", true),
+            Some(false) | None => {}
         }
     });
 }
@@ -400,7 +421,7 @@ fn put_block(
                     o.str("thinking", text);
                     o.str("signature", &token.data);
                 }),
-                None => job.losses.dropped("reasoning"),
+                None => job.losses.dropped("messages.reasoning"),
             }
         }
     }

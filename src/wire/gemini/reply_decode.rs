@@ -281,7 +281,7 @@ impl Decoder {
         for part in candidate.content.and_then(|c| c.parts).into_iter().flatten() {
             self.part(part, sink);
         }
-        if let Some(reason) = candidate.finish_reason {
+        if let Some(reason) = candidate.finish_reason.filter(|word| &**word != "FINISH_REASON_UNSPECIFIED") {
             self.finish = Some(finish_reason(&reason));
             self.detail = candidate.finish_message.map(|m| m.0.into_owned());
         }
@@ -428,18 +428,8 @@ impl Decoder {
             }
         }
         self.opener.close(sink);
-        let reason = match reason {
-            FinishReason::Stop
-            | FinishReason::Length
-            | FinishReason::BrokenCall
-            | FinishReason::Failed
-            | FinishReason::Unknown
-                if self.calls > 0 =>
-            {
-                FinishReason::ToolCalls
-            }
-            reason => reason,
-        };
+        // Whatever the reason says: a reply with calls waits for their results.
+        let reason = if self.calls > 0 { FinishReason::ToolCalls } else { reason };
         let detail = self.detail.take().map(Cow::Owned);
         sink.event(Event::Finish(Finish { reason, detail }));
         sink.event(Event::End);
@@ -482,7 +472,7 @@ impl ReplyDecoder for Decoder {
                 self.take(chunk, sink);
                 self.end(sink);
             }
-            Ok(_) | Err(_) => self.fail(errors::read(502, body), sink),
+            Ok(_) | Err(_) => self.fail(errors::read(0, body), sink),
         }
     }
 

@@ -32,6 +32,7 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
     check(&request, job)?;
     let mut system = request.take_system();
     request.demote_system(&mut job.losses);
+    request.order_results();
     if request.turns.is_empty() {
         let text = system.take().ok_or_else(|| Refusal::new("messages", "messages is empty: send at least one"))?;
         job.losses.emulated("messages.system");
@@ -158,7 +159,7 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
             a.obj(|o| {
                 o.arr("functionDeclarations", |a| {
                     for tool in &request.tools {
-                        let name = job.context.names.fit(&tool.name, MAX_NAME).into_owned();
+                        let name = job.context.names.fit_for_gemini(&tool.name, MAX_NAME).into_owned();
                         a.obj(|o| {
                             o.str("name", &name);
                             o.some_str("description", tool.description.as_deref());
@@ -209,7 +210,7 @@ fn put_choice(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
             o.str("mode", mode);
             if !names.is_empty() {
                 o.arr("allowedFunctionNames", |a| {
-                    names.iter().for_each(|name| a.str(&job.context.names.fit(name, MAX_NAME)));
+                    names.iter().for_each(|name| a.str(&job.context.names.fit_for_gemini(name, MAX_NAME)));
                 });
             }
         });
@@ -243,7 +244,7 @@ struct Marks<'m> {
 }
 
 fn put_call(a: &mut Arr<'_>, call: &ToolCall<'_>, marks: &mut Marks<'_>, job: &mut Job) {
-    let name = job.context.names.fit(&call.name, MAX_NAME);
+    let name = job.context.names.fit_for_gemini(&call.name, MAX_NAME);
     let args = match call.custom {
         true => Cow::Owned(free_text_input(&call.arguments)),
         false => arguments_object(&call.arguments, &mut job.losses),
@@ -297,7 +298,7 @@ fn put_block<'m>(
         Block::ToolCall(call) => put_call(a, call, marks, job),
         Block::Thinking { text, token } => {
             if !put_thinking_block(a, (text, token.as_ref()), marks, known.1.model) {
-                job.losses.dropped("reasoning");
+                job.losses.dropped("messages.reasoning");
             }
         }
     }
@@ -316,7 +317,7 @@ fn put_result(
             format!("the tool result {} answers no tool call of the conversation: send the call, too", result.id);
         return Err(Refusal::new("messages.tool_call_id", message));
     };
-    let name = job.context.names.fit(name, MAX_NAME);
+    let name = job.context.names.fit_for_gemini(name, MAX_NAME);
     let takes_media = models::is_gemini_3(options.model);
     let mut media: Vec<&Media<'_>> = Vec::new();
     for block in &result.content {

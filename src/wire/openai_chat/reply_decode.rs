@@ -167,7 +167,8 @@ impl Decoder {
         if let Some(content) = content {
             self.delta(content, sink);
         }
-        if let Some(reason) = choice.finish_reason {
+        // A server that sends "" with every chunk has not finished.
+        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
             self.finish = Some(finish_reason(&reason));
         }
     }
@@ -366,7 +367,9 @@ impl Decoder {
         let reason = self.finish.unwrap_or(FinishReason::Unknown);
         // A named tool choice is reported as `stop`, so the calls decide.
         let reason = match reason {
-            FinishReason::Stop | FinishReason::Unknown if !self.calls.is_empty() => FinishReason::ToolCalls,
+            FinishReason::Stop | FinishReason::StopSequence | FinishReason::Unknown if !self.calls.is_empty() => {
+                FinishReason::ToolCalls
+            }
             FinishReason::ToolCalls if self.calls.is_empty() => FinishReason::Stop,
             reason => reason,
         };
@@ -377,10 +380,12 @@ impl Decoder {
 
 fn finish_reason(word: &str) -> FinishReason {
     match word {
-        "stop" => FinishReason::Stop,
-        "length" | "model_length" => FinishReason::Length,
-        "tool_calls" | "function_call" => FinishReason::ToolCalls,
-        "content_filter" => FinishReason::Refusal,
+        "stop" | "eos" | "eos_token" | "end_turn" | "COMPLETE" => FinishReason::Stop,
+        "stop_sequence" => FinishReason::StopSequence,
+        "length" | "model_length" | "max_tokens" | "MAX_TOKENS" => FinishReason::Length,
+        "tool_calls" | "function_call" | "tool_use" | "tool_call" => FinishReason::ToolCalls,
+        "content_filter" | "safety" | "refusal" => FinishReason::Refusal,
+        "error" | "insufficient_system_resource" => FinishReason::Failed,
         _ => FinishReason::Unknown,
     }
 }
@@ -412,7 +417,7 @@ impl ReplyDecoder for Decoder {
                     self.end(sink);
                 }
             }
-            Err(_) => self.fail(errors::read(502, body), sink),
+            Err(_) => self.fail(errors::read(0, body), sink),
         }
     }
 

@@ -330,6 +330,9 @@ fn take_assistant<'a>(message: MessageIn<'a>, request: &mut Request<'a>, losses:
     if message.audio.is_some() {
         losses.dropped("messages.audio");
     }
+    if message.annotations.is_some_and(|list| list.get().contains('{')) {
+        losses.dropped("messages.annotations");
+    }
     for call in message.tool_calls.unwrap_or_default() {
         let custom = call.custom.is_some();
         let function = call.function.or(call.custom).unwrap_or_default();

@@ -24,7 +24,7 @@ const MAX_ID: usize = 40;
 
 /// Writes the body.
 pub(crate) fn encode(request: Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<Vec<u8>, Refusal> {
-    check(&request, job)?;
+    check(&request, options, job)?;
     let mut result = Ok(());
     let mut out = job.output();
     compose::obj(&mut out, |o| {
@@ -42,7 +42,7 @@ pub(crate) fn encode(request: Request<'_>, options: &Options<'_>, job: &mut Job)
     result.map(|()| out)
 }
 
-fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
+fn check(request: &Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<(), Refusal> {
     for opaque in &request.opaque {
         settle_opaque(opaque, CHAT, &mut job.losses)?;
     }
@@ -52,16 +52,24 @@ fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
     if request.sampling.n.is_some() {
         return Err(Refusal::new("n", "only one answer per request can be translated for this model: ask for one"));
     }
+    if !request.sampling.stop.is_empty() && refuses_sampling(options) {
+        return Err(Refusal::new("stop", "this model reasons, and such models take no stop sequences: remove them"));
+    }
     if request.sampling.stop.len() > 4 {
         return Err(Refusal::new("stop", "this model's provider takes at most 4 stop sequences: send fewer"));
     }
     Ok(())
 }
 
+/// OpenAI's reasoning models take no sampling parameters; servers that imitate its format mostly do.
+fn refuses_sampling(options: &Options<'_>) -> bool {
+    models::is_openai_reasoning(options.model) && !options.compatible
+}
+
 fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job: &mut Job) {
     let s = &request.sampling;
     let losses = &mut job.losses;
-    let reasons = models::is_openai_reasoning(options.model) && !options.compatible;
+    let reasons = refuses_sampling(options);
     o.some_int(if options.compatible { "max_tokens" } else { "max_completion_tokens" }, s.max_tokens);
     if reasons {
         let plain = |n: &Option<Num>| n.as_ref().is_none_or(|n| n.as_f64() == 1.0);
@@ -81,13 +89,18 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
         o.arr("stop", |a| s.stop.iter().for_each(|stop| a.str(stop)));
     }
     o.some_num("seed", s.seed.as_ref());
-    o.some_num("frequency_penalty", s.frequency_penalty.as_ref());
-    o.some_num("presence_penalty", s.presence_penalty.as_ref());
+    for (field, penalty) in [("frequency_penalty", &s.frequency_penalty), ("presence_penalty", &s.presence_penalty)] {
+        match penalty {
+            Some(_) if reasons => losses.dropped(field),
+            penalty => o.some_num(field, penalty.as_ref()),
+        }
+    }
     if s.logprobs {
         losses.dropped("logprobs");
     }
     put_output(o, &request.output);
-    put_reasoning(o, request, options, losses);
+    put_reasoning(o, request, options, job);
+    let losses = &mut job.losses;
     o.some_str("verbosity", request.verbosity.as_deref());
     if let Some(user) = request.user.as_deref() {
         let fitted = fit_user(user, losses);
@@ -138,8 +151,12 @@ fn put_output(o: &mut Obj<'_>, output: &OutputFormat<'_>) {
     }
 }
 
-fn put_reasoning(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, losses: &mut Losses) {
+fn put_reasoning(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job: &mut Job) {
+    let (origin, losses) = (job.origin, &mut job.losses);
     let Some(reasoning) = request.reasoning else { return };
+    if origin == Some(WireFormat::OpenaiResponses) && reasoning.visible == Some(true) && !options.compatible {
+        losses.dropped("reasoning.summary");
+    }
     let Some(level) = reasoning.effort.level() else { return };
     if !options.compatible && !models::is_openai_reasoning(options.model) {
         if !reasoning.effort.is_off() {
@@ -189,22 +206,25 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job:
                 o.obj(kind, |o| o.str("name", &name));
             });
         }
-        ToolChoice::Allowed { names, required } => put_allowed(o, names, *required, job),
-        ToolChoice::Validated { names } => put_allowed(o, names, false, job),
+        ToolChoice::Allowed { names, required } => put_allowed(o, (names, *required), &request.tools, job),
+        ToolChoice::Validated { names } => put_allowed(o, (names, false), &request.tools, job),
     }
 }
 
-fn put_allowed(o: &mut Obj<'_>, names: &[Cow<'_, str>], required: bool, job: &mut Job) {
+fn put_allowed(o: &mut Obj<'_>, allowed: (&[Cow<'_, str>], bool), tools: &[Tool<'_>], job: &mut Job) {
+    let (names, required) = allowed;
     o.obj("tool_choice", |o| {
         o.str("type", "allowed_tools");
         o.obj("allowed_tools", |o| {
             o.str("mode", if required { "required" } else { "auto" });
             o.arr("tools", |a| {
                 for name in names {
+                    let custom = tools.iter().any(|tool| tool.custom && tool.name == *name);
+                    let kind = if custom { "custom" } else { "function" };
                     let name = job.context.names.fit(name, MAX_NAME);
                     a.obj(|o| {
-                        o.str("type", "function");
-                        o.obj("function", |o| o.str("name", &name));
+                        o.str("type", kind);
+                        o.obj(kind, |o| o.str("name", &name));
                     });
                 }
             });
@@ -223,11 +243,22 @@ fn put_tool(a: &mut Arr<'_>, tool: &Tool<'_>, strict: bool, job: &mut Job) {
             if let Some(schema) = tool.schema {
                 schema::put_object(o.key("parameters"), Some(schema));
             }
-            if strict || tool.strict == Some(true) {
+            if keeps_strict(tool, strict, job) {
                 o.bool("strict", true);
             }
         });
     });
+}
+
+/// Whether a tool's calls can be held to its schema. OpenAI refuses schemas that are not made for it, so that others'
+/// are sent loosely.
+pub(crate) fn keeps_strict(tool: &Tool<'_>, all: bool, job: &mut Job) -> bool {
+    let is_wanted = all || tool.strict == Some(true);
+    let keeps = is_wanted && (job.origin_is_openai() || schema::is_strict(tool.schema));
+    if is_wanted && !keeps {
+        job.losses.dropped("tools.strict");
+    }
+    keeps
 }
 
 fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut Job) -> Result<(), Refusal> {
@@ -421,7 +452,7 @@ fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &
                 match own {
                     Some(token) => details.push(&*token.data),
                     None if options.compatible && !text.is_empty() => thoughts.push_str(text),
-                    None => job.losses.dropped("reasoning"),
+                    None => job.losses.dropped("messages.reasoning"),
                 }
             }
             Block::Opaque(opaque) => settle_opaque(opaque, CHAT, &mut job.losses)?,

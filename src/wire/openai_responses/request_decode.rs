@@ -49,7 +49,7 @@ wire_struct! {
         "top_logprobs" => top_logprobs: u64,
         "text" => text: Echoed<'a, TextConfigIn<'a>>,
         "reasoning" => reasoning: Echoed<'a, ReasoningIn<'a>>,
-        "include" => include: &'a RawValue,
+        "include" => include: List<Str<'a>>,
         "store" => store: bool,
         "stream" => stream: bool,
         "stream_options" => stream_options: &'a RawValue,
@@ -186,7 +186,14 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, 
     s.max_tokens = read(body.max_output_tokens).and_then(|n| n.as_count());
     (s.temperature, s.top_p) = (read(body.temperature), read(body.top_p));
     s.top_logprobs = body.top_logprobs.filter(|n| *n > 0);
-    s.logprobs = body.include.is_some_and(|i| i.get().contains("output_text.logprobs"));
+    for wanted in body.include.unwrap_or_default() {
+        match &*wanted {
+            "message.output_text.logprobs" => s.logprobs = true,
+            // Given where it can be, asked for or not.
+            "reasoning.encrypted_content" => {}
+            other => job.losses.dropped(format!("include.{other}")),
+        }
+    }
     request.reasoning = read(body.reasoning).and_then(|r| reasoning(r, &mut job.losses));
     let text = read(body.text).unwrap_or_default();
     request.verbosity = text.verbosity.map(|v| v.0);
@@ -324,6 +331,9 @@ fn take_item<'a>(item: ItemIn<'a>, request: &mut Request<'a>, losses: &mut Losse
             if role == Role::System {
                 request.open_turn(role);
             }
+            if item.phase.is_some() {
+                losses.dropped("input.phase");
+            }
             take_content(item.content, role, request, losses);
         }
         "function_call" | "custom_tool_call" => {
@@ -401,6 +411,9 @@ fn take_content<'a>(
             for part in parts {
                 for (field, _) in &part.extra {
                     losses.dropped(field.clone().into_owned());
+                }
+                if part.annotations.is_some_and(|list| list.get().contains('{')) {
+                    losses.dropped("input.annotations");
                 }
                 request.say(role, take_part(part));
             }

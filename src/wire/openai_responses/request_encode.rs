@@ -5,7 +5,7 @@ use crate::wire::{
     compose::{self, Arr, Obj},
     loss::Refusal,
     models,
-    openai_chat::{decode_text, fit_user},
+    openai_chat::{decode_text, fit_user, keeps_strict},
     request::{
         Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn,
     },
@@ -194,9 +194,10 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
         o.str("mode", if required { "required" } else { "auto" });
         o.arr("tools", |a| {
             for name in names {
+                let custom = request.tools.iter().any(|tool| tool.custom && tool.name == *name);
                 let name = job.context.names.fit(name, MAX_NAME);
                 a.obj(|o| {
-                    o.str("type", "function");
+                    o.str("type", if custom { "custom" } else { "function" });
                     o.str("name", &name);
                 });
             }
@@ -212,7 +213,7 @@ fn put_tool(a: &mut Arr<'_>, tool: &Tool<'_>, strict: bool, job: &mut Job) {
         o.some_str("description", tool.description.as_deref());
         if !tool.custom {
             schema::put_object(o.key("parameters"), tool.schema);
-            o.bool("strict", strict || tool.strict == Some(true));
+            o.bool("strict", keeps_strict(tool, strict, job));
         }
     });
 }
@@ -240,7 +241,7 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
             Block::Thinking { text, token } => {
                 let own = token.as_ref().filter(|token| token.suits(RESPONSES, options.model));
                 let Some(token) = own else {
-                    job.losses.dropped("reasoning");
+                    job.losses.dropped("messages.reasoning");
                     continue;
                 };
                 parts.flush(a);

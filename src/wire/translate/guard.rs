@@ -4,12 +4,14 @@
 
 use super::{Context, Translate};
 use crate::wire::{
+    WireFormat,
     collect::Collected,
     compose::put_escaped,
     fields::{Members, text_of},
     grammar::Grammar,
     loss::Losses,
     reply::{BlockStart, Delta, ErrorKind, Event, Finish, FinishReason, ReplyEncoder, ReplyError, Sink},
+    rules::arguments_object,
     usage::Usage,
 };
 use std::{borrow::Cow, sync::Arc};
@@ -82,6 +84,7 @@ impl Guard {
                 usage: Usage::default(),
                 error: None,
                 ended: false,
+                arguments: None,
             },
             stand_in: StandIn::Nothing,
             answered: false,
@@ -170,6 +173,42 @@ impl Sink for Guard {
     }
 }
 
+impl Exit {
+    /// Notes arguments that are no JSON object where the client's format wants one whole: a model that reached its limit
+    /// leaves them broken. A stream of Anthropic's carries them as they are.
+    fn check_arguments(&mut self, event: &Event<'_>) {
+        let wants_object = match self.target.id() {
+            WireFormat::Gemini => true,
+            WireFormat::Anthropic => matches!(self.outlet, Outlet::Whole(_)),
+            WireFormat::OpenaiChat | WireFormat::OpenaiResponses => false,
+        };
+        if !wants_object {
+            return;
+        }
+        match event {
+            Event::BlockStart(BlockStart::ToolCall { custom, .. }) => self.arguments = (!custom).then(String::new),
+            Event::Delta(Delta::Arguments(text)) => {
+                if let Some(arguments) = &mut self.arguments {
+                    arguments.push_str(text);
+                }
+            }
+            Event::BlockStop => {
+                if let Some(arguments) = self.arguments.take() {
+                    arguments_object(&arguments, &mut self.losses);
+                }
+            }
+            Event::Start { .. }
+            | Event::BlockStart(_)
+            | Event::Delta(_)
+            | Event::Usage(_)
+            | Event::Finish(_)
+            | Event::End
+            | Event::Error(_)
+            | Event::Lost(_) => {}
+        }
+    }
+}
+
 /// The string of a stand-in call's arguments.
 fn free_text(arguments: &str) -> Cow<'_, str> {
     let members = serde_json::from_str::<Members<'_>>(arguments).unwrap_or_default();
@@ -189,6 +228,8 @@ pub(super) struct Exit {
     pub(super) usage: Usage,
     pub(super) error: Option<ReplyError>,
     pub(super) ended: bool,
+    /// Those of the open call, where they have to be an object.
+    arguments: Option<String>,
 }
 
 impl Sink for Exit {
@@ -196,7 +237,12 @@ impl Sink for Exit {
         let ends = matches!(event, Event::End | Event::Error(_));
         match &event {
             Event::Lost(field) => return self.losses.dropped(field.clone()),
-            Event::Usage(usage) => self.usage.update(usage),
+            Event::Usage(usage) => {
+                self.usage.update(usage);
+                if usage.server_tools.is_some_and(|n| n > 0) && self.target.id() != WireFormat::Anthropic {
+                    self.losses.dropped("usage.server_tool_use");
+                }
+            }
             Event::Error(error) => self.error = Some(error.clone()),
             Event::Finish(finish) => match finish.reason {
                 FinishReason::Unknown | FinishReason::BrokenCall | FinishReason::Pause | FinishReason::Failed => {
@@ -212,6 +258,7 @@ impl Sink for Exit {
             Event::Start { .. } | Event::BlockStart(_) | Event::Delta(_) | Event::BlockStop | Event::End => {}
         }
         self.ended |= ends;
+        self.check_arguments(&event);
         match &mut self.outlet {
             Outlet::Stream(encoder) => encoder.event(event, &mut self.out),
             Outlet::Whole(reply) => {
