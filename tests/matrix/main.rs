@@ -16,6 +16,7 @@ use std::{
 };
 use sub2api::wire::{
     WireFormat,
+    loss::Losses,
     tap::Shape,
     translate::{Context, Options, ReplyTranslator, translate_error, translate_request},
 };
@@ -103,7 +104,8 @@ impl Report {
         }
     }
 
-    fn line(&mut self, id: &str, to: WireFormat, kind: &str, body: &[u8], request: Option<&Value>) {
+    /// Leaves an output for the validator; `source` is what it was made of, with what was lost on the way.
+    fn line(&mut self, id: &str, to: WireFormat, kind: &str, body: &[u8], source: Option<(&Value, &Losses)>) {
         let text = String::from_utf8(body.to_vec()).expect("output is UTF-8");
         assert!(!text.contains(['\u{2028}', '\u{2029}', '\u{85}']), "{id}: a raw separator came out");
         let body = if kind == "sse" {
@@ -111,7 +113,11 @@ impl Report {
         } else {
             serde_json::from_str(&text).unwrap_or(Value::String(text))
         };
-        let line = json!({"id": id, "api": api_of(to), "kind": kind, "body": body, "request": request});
+        let mut line = json!({"id": id, "api": api_of(to), "kind": kind, "body": body});
+        if let Some((source, losses)) = source {
+            line["source"] = source.clone();
+            line["losses"] = losses.iter().map(|loss| json!([loss.field, loss.how.name()])).collect();
+        }
         writeln!(self.lines, "{line}").unwrap();
     }
 }
@@ -221,7 +227,9 @@ fn reply(report: &mut Report, exchange: &Exchange, to: WireFormat) {
     // A whole error has no room for the text before it.
     let want = if want.is_error { Seen { is_error: true, ..Seen::default() } } else { want };
     result = result.and_then(|()| compare("whole", &want, &got));
-    report.line(id, to, if translator.error().is_some() { "error" } else { "response" }, &whole, None);
+    let kind = if translator.error().is_some() { "error" } else { "response" };
+    let source = (shape_in == Shape::Json && kind == "response").then_some((body, translator.losses()));
+    report.line(id, to, kind, &whole, source);
     report.note(from, to, if shape_in == Shape::Json { "whole reply" } else { "streamed reply" }, id, result);
 }
 
@@ -257,7 +265,7 @@ fn request(report: &mut Report, exchange: &Exchange, to: WireFormat) {
                 let key = format!("{} -> {}: {}={}", from.name(), to.name(), loss.field, loss.how.name());
                 *report.losses.entry(key).or_default() += 1;
             }
-            report.line(id, to, "request", &translated.body, None);
+            report.line(id, to, "request", &translated.body, Some((body, &translated.losses)));
             let got: Value = serde_json::from_slice(&translated.body).unwrap();
             let result = seen::same_conversation(from, body, to, &got);
             // A request that its own provider refused need not come out right.

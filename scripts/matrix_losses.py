@@ -1,0 +1,115 @@
+"""Holds a translation's losses against its source: what does not come out is listed, and what is listed was there.
+
+Knows nothing of the code under test: it compares values. Every value of the source must stand in the output, in
+whatever place, or be covered by a loss that names a key above it; every loss must name something of the source.
+"""
+import json
+
+# Words by which a format says what a thing is, names of things that only one request uses, and settings whose values
+# are other words in every format (the matrix compares calls, results, finish reasons and usage by themselves).
+STRUCTURE = set("""type role object id callid toolcallid tooluseid itemid responseid status model modelversion stream
+streamoptions includeusage index mode toolchoice toolconfig functioncallingconfig mediatype mimetype createdat created
+completedat systemfingerprint stopreason finishreason stopsequence usage usagemetadata object servicetier tier store
+paralleltoolcalls disableparalleltooluse nativefinishreason provider strict background truncation annotations
+logprobs incompletedetails error maxtokens additionalproperties promptfeedback avglogprobs name namespace format
+obfuscation requestid sequencenumber outputindex contentindex effort budgettokens thinkingbudget thinkinglevel
+reasoningeffort includethoughts summary display thinkingconfig n candidatecount toplogprobs responselogprobs
+responsemimetype detail nullable propertyordering required enum frequencypenalty presencepenalty stopdetails
+encoding user tokendetails modality details iserror thoughtstokencount safetyratings""".split())
+
+# What a loss is called, and the keys under which the lost thing stands.
+COVERS = {
+    "reasoning": "encryptedcontent reasoningcontent reasoning reasoningdetails reasoningtext thinking signature data thoughtsignature text content",
+    "thinking": "thinking signature data budgettokens",
+    "thoughtsignature": "thoughtsignature text thought",
+    "websearch": "websearchoptions googlesearch tools userlocation filters maxuses searchcontextsize",
+    "googlesearch": "googlesearch googlesearchretrieval tools",
+    "responseformat": "responseformat",
+    "responseschema": "generationconfig responseschema responsejsonschema",
+    "toolresult": "content toolresult",
+    "searchresult": "source title",
+    "citations": "citations title context",
+    "annotations": "annotations",
+    "topk": "topk",
+    "system": "content text",
+    "tools": "tools",
+    "user": "user safetyidentifier",
+    "userid": "userid",
+}
+
+
+def plain(key):
+    return str(key).replace("_", "").replace("-", "").lower()
+
+
+def leaves(value, path=()):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, path + (plain(key),))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, path)
+    elif isinstance(value, str) and value[:1] in "{[":
+        try:
+            inner = json.loads(value)
+        except ValueError:
+            yield path, value
+        else:
+            yield from leaves(inner, path)
+    elif value is not None:
+        yield path, value
+
+
+def keys(value):
+    found = set()
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            found.add(plain(key))
+            found |= keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            found |= keys(inner)
+    return found
+
+
+def squeezed(text):
+    return "".join(text.split())
+
+
+def check(item):
+    """Findings: (rule, message) for each value that vanished in silence and each loss without a thing."""
+    source, losses = item["source"], [(name, how) for name, how in item["losses"]]
+    numbers, texts, booleans = set(), [], set()
+    for _, value in leaves(item["body"]):
+        if isinstance(value, bool):
+            booleans.add(value)
+        elif isinstance(value, (int, float)):
+            numbers.add(float(value))
+        else:
+            texts.append(squeezed(value))
+    everything = "\n".join(texts)
+    parts = {plain(part) for name, _ in losses for part in name.replace("/", ".").split(".")}
+    covered = set(parts)
+    for part in parts:
+        covered |= set(COVERS.get(part, "").split())
+    findings = []
+    for path, value in leaves(source):
+        if set(path) & STRUCTURE or isinstance(value, bool) or set(path) & covered:
+            continue
+        if isinstance(value, (int, float)):
+            if float(value) not in numbers and value != 0:
+                findings.append(("lost", f"{'.'.join(path)} = {value}"))
+            continue
+        text = squeezed(value)
+        if not text or text in everything:
+            continue
+        if text.startswith("data:") and text.split(",", 1)[-1] in everything:
+            continue
+        findings.append(("lost", f"{'.'.join(path)} = {value[:80]!r}"))
+    there = keys(source) | {str(v).replace("_", "").lower() for _, v in leaves(source) if isinstance(v, str) and len(v) < 40}
+    for name, how in losses:
+        last = plain(name.split(".")[-1])
+        aliases = set(COVERS.get(last, "").split()) | {last}
+        if not aliases & there:
+            findings.append(("listed", f"{name}={how}, but the source has no such thing"))
+    return findings
