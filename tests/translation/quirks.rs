@@ -62,7 +62,7 @@ fn no_4_audio_deltas_are_a_loss_and_the_stream_needs_no_finish_reason() {
     ]) + "data: {\"id\":\"chatcmpl-1\",\"choices\":[],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":1}}\n\ndata: {\"id\":\"chatcmpl-1\",\"choices\":[{\"index\":0,\"delta\":{\"audio\":{\"expires_at\":9}}}]}\n\ndata: [DONE]\n\n";
     let mut translator =
         ReplyTranslator::new(OpenaiChat, Anthropic, (Shape::Sse, Shape::Json), Context::for_unknown_client()).unwrap();
-    let mut out = translator.feed(stream.as_bytes());
+    let mut out = translator.feed(stream.as_bytes()).to_vec();
     out.extend(translator.finish());
     let reply: Value = serde_json::from_slice(&out).unwrap();
     assert_eq!((reply["stop_reason"].as_str(), reply["usage"]["output_tokens"].as_u64()), (Some("end_turn"), Some(1)));
@@ -191,7 +191,7 @@ fn no_13_arguments_that_a_limit_cut_off_are_told_and_listed() {
     for to in [Anthropic, Gemini] {
         let mut translator =
             ReplyTranslator::new(OpenaiChat, to, (Shape::Sse, Shape::Json), Context::for_unknown_client()).unwrap();
-        let mut out = translator.feed(stream.as_bytes());
+        let mut out = translator.feed(stream.as_bytes()).to_vec();
         out.extend(translator.finish());
         assert!(String::from_utf8(out).unwrap().contains(r#"{"arguments":"{\"x\": \"half"}"#), "{to:?}");
         assert_eq!(translator.losses().header().as_deref(), Some("tool_call.arguments=approximated"), "{to:?}");
@@ -295,7 +295,7 @@ fn a_pause_of_anthropic_s_is_told_as_a_limit_and_listed() {
     ] {
         let mut translator =
             ReplyTranslator::new(Anthropic, to, (Shape::Json, Shape::Json), Context::for_unknown_client()).unwrap();
-        let mut out = translator.feed(reply.to_string().as_bytes());
+        let mut out = translator.feed(reply.to_string().as_bytes()).to_vec();
         out.extend(translator.finish());
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value.pointer(place), Some(&json!(want)), "{to:?}");
