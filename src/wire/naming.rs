@@ -5,7 +5,7 @@
 use super::WireFormat;
 
 /// The common name, and that in Chat Completions, Responses, Anthropic Messages and Gemini; empty where it is the same.
-const NAMES: [[&str; 5]; 31] = [
+const NAMES: [[&str; 5]; 33] = [
     ["stop", "", "", "stop_sequences", "generationConfig.stopSequences"],
     ["n", "", "", "", "generationConfig.candidateCount"],
     ["max_tokens", "", "max_output_tokens", "", "generationConfig.maxOutputTokens"],
@@ -24,7 +24,9 @@ const NAMES: [[&str; 5]; 31] = [
     ["parallel_tool_calls", "", "", "tool_choice.disable_parallel_tool_use", ""],
     ["tool_choice", "", "", "", "toolConfig.functionCallingConfig"],
     ["web_search", "web_search_options", "tools.web_search", "tools.web_search", "tools.googleSearch"],
+    ["response_format.description", "response_format.json_schema.description", "text.format.description", "", ""],
     ["messages", "", "input", "", "contents"],
+    ["messages.filename", "messages.file.filename", "input.filename", "messages.title", "contents.displayName"],
     ["messages.reasoning", "", "input.reasoning", "messages.thinking", "contents.thoughtSignature"],
     ["messages.system", "", "input.system", "", "contents.system"],
     ["messages.content", "", "input.content", "", "contents.parts"],

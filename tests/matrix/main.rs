@@ -228,8 +228,7 @@ fn reply(report: &mut Report, exchange: &Exchange, to: WireFormat) {
     let want = if want.is_error { Seen { is_error: true, ..Seen::default() } } else { want };
     result = result.and_then(|()| compare("whole", &want, &got));
     let kind = if translator.error().is_some() { "error" } else { "response" };
-    let source = (shape_in == Shape::Json && kind == "response").then_some((body, translator.losses()));
-    report.line(id, to, kind, &whole, source);
+    report.line(id, to, kind, &whole, None);
     report.note(from, to, if shape_in == Shape::Json { "whole reply" } else { "streamed reply" }, id, result);
 }
 

@@ -152,3 +152,19 @@ fn names_that_gemini_does_not_take_come_back_as_they_were() {
     assert_eq!(name, "_3d_view");
     assert_eq!(out["toolConfig"]["functionCallingConfig"]["allowedFunctionNames"], json!([name]));
 }
+
+#[test]
+fn names_and_descriptions_that_have_no_place_are_listed() {
+    let file =
+        json!({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}});
+    let request = chat(json!({"messages": [{"role": "user", "content": [file]}]}));
+    assert_eq!(losses(OpenaiChat, Gemini, GEMINI, &request), "messages.file.filename=dropped");
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "n", "description": "d", "schema": {"type": "object"}}});
+    let request = chat(json!({"response_format": format}));
+    for (to, model) in [(Gemini, GEMINI), (Anthropic, SONNET)] {
+        assert_eq!(losses(OpenaiChat, to, model, &request), "response_format.json_schema.description=dropped");
+    }
+    let search = chat(json!({"tools": [{"type": "openrouter:web_search", "parameters": {"max_uses": 1}}]}));
+    assert_eq!(losses(OpenaiChat, Anthropic, SONNET, &search), "tools.web_search=approximated");
+}

@@ -83,6 +83,9 @@ fn check(request: &Request<'_>, facts: &Claude, job: &mut Job) -> Result<(), Ref
     for opaque in &request.opaque {
         settle_opaque(opaque, ANTHROPIC, &mut job.losses)?;
     }
+    if matches!(request.output, OutputFormat::Schema { description: Some(_), .. }) {
+        job.losses.dropped("response_format.description");
+    }
     if request.sampling.n.is_some() {
         return Err(Refusal::new("n", "this model gives one answer per request: ask for one"));
     }

@@ -103,8 +103,11 @@ fn put_config(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job
     match &request.output {
         OutputFormat::Text => {}
         OutputFormat::Json => o.str("responseMimeType", "application/json"),
-        OutputFormat::Schema { schema, .. } => {
+        OutputFormat::Schema { schema, description, .. } => {
             o.str("responseMimeType", "application/json");
+            if description.is_some() {
+                job.losses.dropped("response_format.description");
+            }
             if let Some(schema) = schema {
                 schema::put(o.key("responseJsonSchema"), *schema);
             }
@@ -367,6 +370,9 @@ fn put_inline(a: &mut Arr<'_>, media: &Media<'_>) {
 fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Refusal> {
     if media.detail.as_deref().is_some_and(|detail| detail != "auto") {
         job.losses.dropped("image_url.detail");
+    }
+    if media.name.is_some() {
+        job.losses.dropped("messages.filename");
     }
     match (&media.source, media.kind) {
         (Source::Base64(_), _) => put_inline(a, media),

@@ -175,7 +175,7 @@ pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, R
     request.reasoning = reasoning(body.reasoning_effort.as_deref(), body.reasoning.as_ref());
     request.output = output_format(body.response_format);
     for tool in body.tools.unwrap_or_default() {
-        take_tool(tool, &mut request);
+        take_tool(tool, &mut request, &mut job.losses);
     }
     for function in body.functions.unwrap_or_default() {
         request.tools.push(tool_of(function, false));
@@ -225,12 +225,17 @@ fn output_format(format: Option<ResponseFormatIn<'_>>) -> OutputFormat<'_> {
     }
 }
 
-fn take_tool<'a>(tool: ToolIn<'a>, request: &mut Request<'a>) {
+fn take_tool<'a>(tool: ToolIn<'a>, request: &mut Request<'a>, losses: &mut Losses) {
     let kind = tool.kind.map(|k| k.0).unwrap_or_default();
     match (tool.function, tool.custom) {
         (Some(function), _) => request.tools.push(tool_of(function, false)),
         (None, Some(custom)) => request.tools.push(tool_of(custom, true)),
-        (None, None) if kind.contains("web_search") => request.web_search = true,
+        (None, None) if kind.contains("web_search") => {
+            if !tool.extra.is_empty() {
+                losses.approximated("tools.web_search");
+            }
+            request.web_search = true;
+        }
         (None, None) => request.opaque(format!("tools.{kind}"), true),
     }
 }
