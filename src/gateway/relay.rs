@@ -243,7 +243,8 @@ fn complete(attempt: &Attempt, body: &mut Option<Bytes>, request_id: &str) -> Op
     if let Some((status, error)) = translation.error(request_id)
         && (translation.shape == Shape::Json || !reply.seen().content)
     {
-        return Some(lane::json(status, mask::hide(error.into(), &attempt.lease.candidate.account.settings)));
+        let settings = &attempt.lease.candidate.account.settings;
+        return Some(lane::json(status, mask::hide(error.into(), settings, attempt.bearer.as_ref())));
     }
     reply.length_is_told.then(|| lane::json(reply.status, body.take().unwrap_or_default()))
 }
