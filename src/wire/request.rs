@@ -255,8 +255,9 @@ impl Level {
     pub(crate) fn of_budget(tokens: u64) -> Level {
         match tokens {
             0 => Level::None,
-            1..=1024 => Level::Minimal,
-            1025..=2048 => Level::Low,
+            // Anthropic's least budget, 1,024, asks for thoughts; OpenAI's `minimal` gives hardly any.
+            1..=512 => Level::Minimal,
+            513..=2048 => Level::Low,
             2049..=8192 => Level::Medium,
             8193..=16384 => Level::High,
             16385..=32768 => Level::Xhigh,

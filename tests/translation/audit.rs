@@ -71,7 +71,7 @@ fn only_schemas_made_for_it_are_strict_at_openai() {
 #[test]
 fn budgets_levels_and_efforts_follow_the_table_at_its_edges() {
     for (budget, level) in
-        [(512, "minimal"), (1024, "minimal"), (2048, "low"), (8192, "medium"), (16384, "high"), (32768, "xhigh")]
+        [(512, "minimal"), (1024, "low"), (2048, "low"), (8192, "medium"), (16384, "high"), (32768, "xhigh")]
     {
         let request = contents(json!({"generationConfig": {"thinkingConfig": {"thinkingBudget": budget}}}));
         let effort = body(Gemini, OpenaiChat, "gpt-5", &request)["reasoning_effort"].clone();
