@@ -55,7 +55,7 @@ async fn a_burst_of_any_length_arrives_though_nothing_follows_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_arrives_whole_and_in_order_whatever_ends_it() {
-    for count in [4, 7, 8, 54, 400] {
+    for count in [4, 7, 8, 54] {
         let (acts, text) = begun(count);
         let good = acts.iter().cloned().chain([chunk(ending()), end()]).collect();
         let cut = acts.iter().cloned().chain([Act::Close]).collect();
