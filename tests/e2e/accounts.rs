@@ -147,7 +147,7 @@ async fn a_conversation_of_ten_turns_stays_on_one_account_and_moves_without_an_e
             let before: Vec<_> = upstreams.iter().map(|upstream| upstream.seen().len()).collect();
             assert_eq!(client::h1(gateway.address, &turn(format, n)).await.unwrap().status, 200, "{format:?} {n}");
             let now: Vec<_> = upstreams.iter().map(|upstream| upstream.seen().len()).collect();
-            let asked = (0..4).filter(|at| now[*at] > before[*at] && !cut[*at].load(Ordering::SeqCst));
+            let mut asked = (0..4).filter(|at| now[*at] > before[*at] && !cut[*at].load(Ordering::SeqCst));
             served.push(asked.next_back().expect("somebody answered"));
             if n == 4 {
                 cut[served[0]].store(true, Ordering::SeqCst);
