@@ -34,8 +34,11 @@ async fn anthropic_upstream() -> Upstream {
     .await
 }
 
+/// Asks, and waits until the gateway is done with it: only then is its connection there for the next request.
 async fn ask(gateway: &Gateway, body: &str) -> Reply {
-    h1(gateway.address, &Ask::post("/v1/messages", body.to_owned())).await.unwrap()
+    let reply = h1(gateway.address, &Ask::post("/v1/messages", body.to_owned())).await.unwrap();
+    assert_eq!(gateway.left_over().await, Vec::<String>::new());
+    reply
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,7 +71,7 @@ async fn a_hundred_requests_at_once_need_one_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_renewed_early_while_requests_go_on_with_the_old_one() {
     let mock = mock(Options::default()).await;
-    let gateway = Gateway::start(&[oauth(&mock, "ttl=8+slow=1500", "rt", "")], "").await;
+    let gateway = Gateway::start(&[oauth(&mock, "ttl=12+slow=2000", "rt", "")], "").await;
     let begun = Instant::now();
     let mut during = 0;
     while !bearers(&mock).contains(&"bearer at-mock-2".to_owned()) {
