@@ -20,7 +20,7 @@ use sub2api::{
     account::{Pool, pool::Demand},
     clock::Clock,
     config::Config,
-    limit::limiter::Limiter,
+    limit::{limiter::Limiter, opening::Opening},
     telemetry::{self, Access},
     user::KeyRing,
     wire::{
@@ -171,7 +171,8 @@ fn admission(c: &mut Criterion) {
     for accounts in [2, 20, 200] {
         let config = config(accounts);
         let limiter = Limiter::new(64, Clock::System.now());
-        let (keys, pool) = (KeyRing::new(&config, &limiter), Pool::new(&config, None, Clock::System.now()));
+        let (keys, pool) =
+            (KeyRing::new(&config, &limiter, &Opening::default()), Pool::new(&config, None, Clock::System.now()));
         let now = Clock::System.now();
         let demand = Demand { model: "claude-sonnet-4-5", endpoint: &Endpoint::Messages };
         group.bench_function(format!("key and model list, {accounts} users"), |b| {

@@ -7,7 +7,7 @@ use crate::{
     clock::{Clock, Moment},
     config::{Config, Faults},
     ledger::Ledger,
-    limit::{flood::Floods, limiter::Limiter},
+    limit::{flood::Floods, limiter::Limiter, opening::Opening},
     metrics::Metrics,
     trace,
     user::KeyRing,
@@ -102,10 +102,11 @@ impl Live {
         let traces = config.traces.as_ref().map(|settings| trace::Queue::new(settings.queue));
         let now = clock.now();
         let owners = config.users.iter().map(|user| 1 + user.keys.len()).sum();
+        let opening = opening(&config, ledger.as_deref(), now);
         let limiter = Arc::new(Limiter::new(config.bounds.rate_owners.max(owners), now));
         Arc::new(Live {
             floods: Floods::new(config.bounds.flood_addresses, now),
-            snapshot: ArcSwap::from_pointee(snapshot(config, None, &limiter, now)),
+            snapshot: ArcSwap::from_pointee(snapshot(config, None, (&limiter, &opening), now)),
             limiter,
             clock,
             ledger,
@@ -126,7 +127,10 @@ impl Live {
 
     /// Puts another configuration in force; what is known of accounts with the same name is kept.
     pub fn reload(&self, config: Config) {
-        let next = snapshot(config, Some(&self.snapshot.load().pool), &self.limiter, self.clock.now());
+        let now = self.clock.now();
+        // Users who are new to this process may have been known to an earlier one.
+        let opening = opening(&config, self.ledger.as_deref(), now);
+        let next = snapshot(config, Some(&self.snapshot.load().pool), (&self.limiter, &opening), now);
         self.snapshot.store(Arc::new(next));
     }
 
@@ -186,8 +190,37 @@ impl Live {
     }
 }
 
-fn snapshot(config: Config, previous: Option<&Pool>, limiter: &Limiter, loaded: Moment) -> Snapshot {
+/// What has been spent so far, by the ledger. One that cannot be read is no reason to serve nobody, but to be told.
+fn opening(config: &Config, ledger: Option<&Ledger>, now: Moment) -> Opening {
+    let Some(ledger) = ledger.filter(|_| config.has_budgets()) else { return Opening::default() };
+    let read = ledger.reader().and_then(|reader| Opening::read(&reader, &config.budgets.zone, now));
+    read.unwrap_or_else(|error| {
+        log::error!("the budgets begin at nothing, since the ledger cannot be read: {error}");
+        Opening::default()
+    })
+}
+
+fn snapshot(
+    config: Config,
+    previous: Option<&Pool>,
+    (limiter, opening): (&Limiter, &Opening),
+    loaded: Moment,
+) -> Snapshot {
     let pool = Pool::new(&config, previous, loaded);
-    let keys = KeyRing::new(&config, limiter);
+    restore_quotas(&pool, previous, opening);
+    let keys = KeyRing::new(&config, limiter, opening);
     Snapshot { config, pool, keys, loaded }
+}
+
+/// Books with the accounts that are new to this process what an earlier one had used of their quotas.
+fn restore_quotas(pool: &Pool, previous: Option<&Pool>, opening: &Opening) {
+    let known: Vec<_> = previous.into_iter().flat_map(Pool::accounts).map(|account| &account.live).collect();
+    for account in pool.accounts().iter().filter(|account| !account.settings.quotas.is_empty()) {
+        if known.iter().any(|live| Arc::ptr_eq(live, &account.live)) {
+            continue;
+        }
+        for (window, at, used) in opening.account(&account.settings.name) {
+            account.live.restore(*window, *used, *at);
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     limit::{
         calendar::Zone,
         limiter::Limiter,
+        opening::Opening,
         owner::{Subject, Whose},
     },
 };
@@ -56,17 +57,21 @@ pub struct Caller {
 
 impl KeyRing {
     /// The keys of a configuration; what their owners have used is kept by the limiter.
-    pub fn new(config: &Config, limiter: &Limiter) -> KeyRing {
-        KeyRing::of(&config.users, limiter, &config.budgets.zone)
+    pub fn new(config: &Config, limiter: &Limiter, opening: &Opening) -> KeyRing {
+        KeyRing::of(&config.users, limiter, &config.budgets.zone, opening)
     }
 
-    fn of(users: &[Arc<UserSettings>], limiter: &Limiter, zone: &Zone) -> KeyRing {
+    fn of(users: &[Arc<UserSettings>], limiter: &Limiter, zone: &Zone, opening: &Opening) -> KeyRing {
         let mut keys = HashMap::new();
         for user in users {
-            let owner = limiter.owner(Whose::User, &user.name, zone, |_| {});
+            let owner = limiter.owner(Whose::User, &user.name, zone, |owner| {
+                opening.book(Whose::User, &user.name, &owner.budgets);
+            });
             let whole = Subject { owner, limits: user.limits, budgets: user.budgets.clone() };
             for key in &user.keys {
-                let owner = limiter.owner(Whose::Key, &hex(&key.sha256), zone, |_| {});
+                let owner = limiter.owner(Whose::Key, &hex(&key.sha256), zone, |owner| {
+                    opening.book(Whose::Key, &key_id(&key.sha256), &owner.budgets);
+                });
                 let own = Subject { owner, limits: key.limits, budgets: key.budgets.clone() };
                 keys.insert(key.sha256, Key::new(user, key, [own, whole.clone()].into()));
             }
@@ -96,7 +101,7 @@ impl KeyRing {
 impl Key {
     fn new(user: &Arc<UserSettings>, key: &KeySettings, subjects: Arc<[Subject]>) -> Key {
         let ends = [user.expires_unix_millis, key.expires_unix_millis];
-        let key_id = hex(key.sha256.get(..4).unwrap_or_default()).into();
+        let key_id = key_id(&key.sha256).into();
         Key {
             sha256: key.sha256,
             caller: Caller { user: Arc::clone(user), key_id, key: Arc::new(key.clone()), subjects },
@@ -104,6 +109,11 @@ impl Key {
             expires_unix_millis: ends.into_iter().flatten().min(),
         }
     }
+}
+
+/// The name of a key in logs and in the ledger.
+fn key_id(sha256: &[u8; 32]) -> String {
+    hex(sha256.get(..4).unwrap_or_default())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -189,7 +199,12 @@ mod tests {
 
     fn ring(users: Vec<UserSettings>) -> KeyRing {
         let limiter = Limiter::new(10, ManualClock::new().now());
-        KeyRing::of(&users.into_iter().map(Arc::new).collect::<Vec<_>>(), &limiter, &Zone::default())
+        KeyRing::of(
+            &users.into_iter().map(Arc::new).collect::<Vec<_>>(),
+            &limiter,
+            &Zone::default(),
+            &Opening::default(),
+        )
     }
 
     fn at_millis(millis: u64) -> Moment {

@@ -10,7 +10,7 @@ use sub2api::{
     clock::ManualClock,
     config::Config,
     error::{Reason, Rejection},
-    limit::limiter::Limiter,
+    limit::{limiter::Limiter, opening::Opening},
     provider::verdict::judge,
     user::KeyRing,
     wire::{
@@ -335,7 +335,7 @@ pub(crate) fn config(input: &[u8]) {
             let now = ManualClock::new().now();
             let pool = Pool::new(&loaded.config, None, now);
             let _ = Pool::new(&loaded.config, Some(&pool), now);
-            let _ = KeyRing::new(&loaded.config, &Limiter::new(1, now));
+            let _ = KeyRing::new(&loaded.config, &Limiter::new(1, now), &Opening::default());
         }
         Err(found) => {
             assert!(!found.faults.is_empty());

@@ -14,7 +14,12 @@ use super::{
 use crate::{
     clock::Moment,
     config::AccountSettings,
-    limit::{budget, inflight::InFlight, terms::Amounts, window::Window},
+    limit::{
+        budget,
+        inflight::InFlight,
+        terms::{self, Amounts},
+        window::Window,
+    },
     provider::headroom::Headroom,
 };
 use std::sync::{
@@ -263,9 +268,10 @@ impl Live {
         }
     }
 
-    /// Books what was used at a time (milliseconds since 1970) by requests of an earlier process.
-    pub fn restore(&self, used: Amounts, at: u64) {
-        self.quotas.settle(Amounts::default(), used, at);
+    /// Books in one window what was used at a time (milliseconds since 1970) by requests of an earlier process; called in
+    /// the order of time.
+    pub fn restore(&self, window: terms::Window, used: Amounts, at: u64) {
+        self.quotas.begin(window, used, at);
         self.changes.note(self.number);
     }
 

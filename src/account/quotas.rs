@@ -9,7 +9,7 @@ use crate::{
     limit::{
         budget::{Budgets, Spent},
         calendar::Zone,
-        terms::{Amounts, Quota},
+        terms::{Amounts, Quota, Window},
     },
 };
 use std::time::Duration;
@@ -50,6 +50,11 @@ impl Quotas {
             return Ok(Amounts::default());
         }
         self.0.reserve(quotas, want, now).map(|()| want).map_err(|spent| blocked(&spent, now))
+    }
+
+    /// Books what was used before the process started, in one window only.
+    pub(super) fn begin(&self, window: Window, used: Amounts, at: u64) {
+        self.0.begin(window, used, at);
     }
 
     /// Gives back what was set aside.

@@ -142,6 +142,13 @@ impl Config {
         file::default_data_dir(environment)
     }
 
+    /// Whether anybody's use is counted in windows longer than a minute.
+    pub fn has_budgets(&self) -> bool {
+        let users =
+            self.users.iter().any(|user| !user.budgets.is_empty() || user.keys.iter().any(|k| !k.budgets.is_empty()));
+        users || self.accounts.iter().any(|account| !account.quotas.is_empty())
+    }
+
     /// The keys that differ from those in force and that a reload cannot change.
     pub fn restart_needed(&self, in_force: &Config) -> Vec<&'static str> {
         let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.listen);

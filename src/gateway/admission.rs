@@ -6,8 +6,9 @@
 use super::{exchange::Exchange, state::Shared};
 use crate::{
     error::{Reason, Rejection},
+    ledger::Entry,
     limit::terms::Amounts,
-    wire::{Endpoint, tap::Seen},
+    wire::Endpoint,
 };
 use pingora_proxy::Session;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use std::time::Duration;
 const BYTES_PER_TOKEN: u64 = 4;
 /// How many tokens more a stream sets aside at a time.
 const STEP: u64 = 256;
-/// Events of a stream that bring no content: its beginning and its end.
-const FRAME_EVENTS: u64 = 8;
 /// The largest count that is believed of an answer.
 const MOST: u64 = 1_000_000_000;
+/// The prices of so many candidates are looked at; those that come first are the likelier ones.
+const MOST_PRICED: usize = 64;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a request was estimated at when it was let in.
@@ -66,7 +67,7 @@ pub(super) fn reserve(shared: &Shared, exchange: &mut Exchange, endpoint: &Endpo
         return Ok(());
     }
     let estimate = estimate(exchange, endpoint);
-    let want = Amounts { requests: 1, ..amounts(estimate.input, estimate.output) };
+    let want = amounts(exchange, estimate.input, estimate.output);
     let now = shared.live.clock.now();
     exchange.estimate = estimate;
     let Some(permit) = &mut exchange.admission else { return Ok(()) };
@@ -107,8 +108,17 @@ fn estimate(exchange: &Exchange, endpoint: &Endpoint) -> Estimate {
     Estimate { input, output, is_watched: request.stream && settings.end_streams && has_budgets }
 }
 
-fn amounts(input: u64, output: u64) -> Amounts {
-    Amounts { tokens: input.saturating_add(output), requests: 0, cost_nanos: 0 }
+/// What so many tokens are of a budget: their cost by the dearest price among the accounts that may serve. A model
+/// without a price costs nothing here, as in the ledger; `prices.unpriced: refuse` keeps it out.
+fn amounts(exchange: &Exchange, input: u64, output: u64) -> Amounts {
+    let prices = &exchange.snapshot.config.prices;
+    let images = u64::from(matches!(exchange.endpoint(), Some(Endpoint::Images(_))));
+    let candidates = exchange.plan.iter().flat_map(|plan| plan.candidates.iter()).take(MOST_PRICED);
+    let cost = candidates.filter_map(|candidate| {
+        let price = prices.find(candidate.account.settings.provider.name(), &candidate.upstream_model)?;
+        Some(price.most_nanos(input, output, images))
+    });
+    Amounts { tokens: input.saturating_add(output), requests: 1, cost_nanos: cost.max().unwrap_or(0) }
 }
 
 /// Whether a stream has used more than was set aside, and no more can be: then it has to end, with the refusal in the
@@ -119,15 +129,18 @@ pub(super) fn is_overrun(shared: &Shared, exchange: &mut Exchange, end: bool) ->
         return false;
     }
     let Some(reply) = exchange.attempt.as_ref().and_then(|attempt| attempt.reply.as_ref()) else { return false };
-    let output = output_so_far(reply.seen());
+    // What the provider has told by now can be old; what has passed is weighed.
+    let output = reply.seen().usage.output.unwrap_or(0).max(reply.output_tokens()).min(MOST);
     if output <= allowed {
         return false;
     }
-    let input = input.max(reply.seen().usage.total_input().min(MOST));
+    let input = input.max(reply.seen().usage.total_input());
     let now = shared.live.clock.now();
+    let wants = [STEP, 0].map(|more| (more, amounts(exchange, input, output + more)));
     let Some(permit) = &mut exchange.admission else { return false };
-    let mut grow = |more: u64| permit.grow(Amounts { requests: 1, ..amounts(input, output + more) }, now);
-    match grow(STEP).map(|()| STEP).or_else(|_| grow(0).map(|()| 0)) {
+    let mut grow = |(more, want): (u64, Amounts)| permit.grow(want, now).map(|()| more);
+    let [ample, bare] = wants;
+    match grow(ample).or_else(|_| grow(bare)) {
         Ok(more) => {
             exchange.estimate.output = output + more;
             false
@@ -139,35 +152,14 @@ pub(super) fn is_overrun(shared: &Shared, exchange: &mut Exchange, end: bool) ->
     }
 }
 
-/// The output tokens of a stream by now: what the provider told, else at least one for each event.
-fn output_so_far(seen: &Seen) -> u64 {
-    seen.usage.output.unwrap_or(0).max(seen.events.saturating_sub(FRAME_EVENTS)).min(MOST)
-}
-
-/// Books what the request used.
-pub(super) fn settle(shared: &Shared, exchange: &mut Exchange) {
-    let is_free = exchange.endpoint().is_none_or(Endpoint::is_counting);
-    if exchange.attempts == 0 || is_free {
-        return;
-    }
-    let used = Amounts { requests: 1, ..used(exchange) };
-    let at = exchange.started.unix_millis();
-    if let Some(permit) = &mut exchange.admission {
-        permit.charge(used, at, shared.live.clock.now());
-    }
-}
-
-/// What the answer used: what the provider told, else what was estimated, where an answer was given at all.
-fn used(exchange: &Exchange) -> Amounts {
-    let Some(reply) = exchange.attempt.as_ref().and_then(|attempt| attempt.reply.as_ref()) else {
-        return Amounts::default();
+/// Books what an attempt used, as its row in the ledger says it.
+pub(super) fn charge(shared: &Shared, exchange: &mut Exchange, entry: &Entry) {
+    let used = Amounts {
+        tokens: entry.counts.tokens(),
+        requests: u64::from(entry.attempt == 1),
+        cost_nanos: entry.cost_nanos.unwrap_or(0),
     };
-    let seen = reply.seen();
-    let was_shown = reply.committed && !reply.is_error();
-    if seen.usage.is_empty() && !was_shown {
-        return Amounts::default();
+    if let Some(permit) = &mut exchange.admission {
+        permit.charge(used, entry.began, shared.live.clock.now());
     }
-    let told = !seen.usage.is_empty();
-    let input = if told { seen.usage.total_input().min(MOST) } else { exchange.estimate.input };
-    amounts(input, seen.usage.output.map_or_else(|| output_so_far(seen), |told| told.min(MOST)))
 }

@@ -5,6 +5,7 @@
 //! Never waits; the adapter and `settle` wait for the commit.
 
 use super::{
+    admission,
     exchange::{self, Attempt, Exchange, Request},
     reply::Reply,
     state::Shared,
@@ -18,22 +19,22 @@ use std::sync::Arc;
 
 /// The row of an attempt under way.
 pub(super) struct OpenRow {
-    ledger: Arc<Ledger>,
+    /// Where it goes, if a ledger is kept. Without one it still says what budgets are charged with.
+    ledger: Option<Arc<Ledger>>,
     /// Gone when it has been handed over.
     entry: Option<Entry>,
 }
 
 impl Drop for OpenRow {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            self.ledger.submit(entry);
+        if let (Some(entry), Some(ledger)) = (self.entry.take(), &self.ledger) {
+            ledger.submit(entry);
         }
     }
 }
 
 /// Opens the row of the attempt that has just been chosen.
 pub(super) fn open(shared: &Shared, exchange: &mut Exchange) {
-    let Some(ledger) = &shared.live.ledger else { return };
     let Some(attempt) = &exchange.attempt else { return };
     let settings = &attempt.lease.candidate.account.settings;
     let caller = exchange.caller.as_ref();
@@ -59,7 +60,7 @@ pub(super) fn open(shared: &Shared, exchange: &mut Exchange) {
         failure: "lost",
         ..Entry::default()
     };
-    exchange.row = Some(OpenRow { ledger: ledger.clone(), entry: Some(entry) });
+    exchange.row = Some(OpenRow { ledger: shared.live.ledger.clone(), entry: Some(entry) });
 }
 
 /// How the attempt under way has ended, by what is known of its exchange.
@@ -84,7 +85,8 @@ pub(super) fn close(shared: &Shared, exchange: &mut Exchange, outcome: Outcome, 
     if let Some(attempt) = &exchange.attempt {
         fill(&mut entry, exchange, attempt);
     }
-    exchange.ack = row.ledger.submit(entry).or_else(|| exchange.ack.take());
+    admission::charge(shared, exchange, &entry);
+    exchange.ack = row.ledger.as_ref().and_then(|ledger| ledger.submit(entry)).or_else(|| exchange.ack.take());
 }
 
 /// Waits until what has been handed over is in the file, or for the longest time that a reply's end may be put off.

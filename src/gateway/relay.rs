@@ -207,7 +207,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         settle::said(shared, exchange, &verdict);
     }
     match step {
-        Step::Go if admission::is_overrun(shared, exchange, end) => {
+        Step::Go if admission::is_overrun(shared, exchange, end || is_closed(exchange)) => {
             Error::e_explain(SPENT, "the stream used more than its budget has")
         }
         Step::Go => {

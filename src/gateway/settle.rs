@@ -1,7 +1,7 @@
 //! The end of attempts and of exchanges: tells the account how it went, the client what went wrong, and the log all of it.
 
 use super::{
-    admission, book, claim, dispatch,
+    book, claim, dispatch,
     downstream::{self, FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT, UNDECIDED},
     egress, estimate,
     exchange::{Answer, Attempt, Exchange, Failure, Outcome},
@@ -380,7 +380,6 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
         exchange.outcome = if ended { Outcome::Served } else { Outcome::ClientGone };
     }
     book::close(shared, exchange, book::ended(exchange), "");
-    admission::settle(shared, exchange);
     log(shared, session, exchange);
     let call = exchange.endpoint().map_or("-", |endpoint| endpoint.name());
     span::end(shared, exchange, call, shared.live.clock.now());

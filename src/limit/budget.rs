@@ -119,6 +119,13 @@ impl Budgets {
         quotas.iter().map(share).fold(1.0, f64::min)
     }
 
+    /// Books what was used before the process started, in one window only; called in the order of time.
+    pub fn begin(&self, window: Window, used: Amounts, at: u64) {
+        let mut book = self.book();
+        let Book { zone, tallies, .. } = &mut *book;
+        tallies.iter_mut().filter(|tally| tally.window == window).for_each(|tally| tally.charge(zone, used, at));
+    }
+
     /// How these budgets stand.
     pub fn standing(&self, quotas: &[Quota], now: Moment) -> Vec<Standing> {
         let mut book = self.book();
@@ -151,16 +158,7 @@ impl Book {
     }
 
     fn charge(&mut self, used: Amounts, at: u64) {
-        for tally in &mut self.tallies {
-            tally.roll(&self.zone, at);
-            if at >= tally.period.end {
-                // Five hours begin with the first use.
-                tally.period = self.zone.period(tally.window, at);
-            }
-            if at >= tally.period.start {
-                tally.spent = tally.spent.plus(used);
-            }
-        }
+        self.tallies.iter_mut().for_each(|tally| tally.charge(&self.zone, used, at));
     }
 }
 
@@ -173,6 +171,17 @@ impl Tally {
         match self.window {
             Window::FiveHours => {}
             Window::Day | Window::Week | Window::Month | Window::Total => self.period = zone.period(self.window, now),
+        }
+    }
+
+    fn charge(&mut self, zone: &Zone, used: Amounts, at: u64) {
+        self.roll(zone, at);
+        if at >= self.period.end {
+            // Five hours begin with the first use.
+            self.period = zone.period(self.window, at);
+        }
+        if at >= self.period.start {
+            self.spent = self.spent.plus(used);
         }
     }
 

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod flood;
 pub mod inflight;
 pub mod limiter;
+pub mod opening;
 pub mod owner;
 pub mod permit;
 pub mod refusal;
