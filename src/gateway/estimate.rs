@@ -29,6 +29,16 @@ fn upstream_model(exchange: &Exchange, model: &str) -> Option<String> {
     calls.iter().find_map(first)
 }
 
+/// Whether a provider has said what is wrong with the request itself, or that there is no such model: then that is the
+/// answer. A provider without the call says neither.
+pub(super) fn is_answered(exchange: &Exchange) -> bool {
+    let names_model = |answer: &Answer| {
+        answer.body.trim_ascii_start().starts_with(b"{") && memchr::memmem::find(&answer.body, b"model").is_some()
+    };
+    let told = exchange.failures.iter().map(|failure| failure.answer.as_ref().is_some_and(names_model));
+    exchange.answer.is_some() || (!exchange.failures.is_empty() && told.fold(true, |all, told| all && told))
+}
+
 /// The estimate, where the call only counts.
 pub(super) fn answer(exchange: &Exchange) -> Option<Answer> {
     let endpoint = exchange.endpoint().filter(|endpoint| endpoint.is_counting())?;

@@ -304,7 +304,7 @@ pub(super) async fn fail(
         // Pingora ends the connection of an exchange that failed: the client is told, so that it sends nothing more on it.
         session.set_keepalive(None);
         let is_ours = exchange.rejection.as_ref().is_some_and(|r| r.reason == Reason::Malformed);
-        let estimate = if is_ours { None } else { estimate::answer(exchange) };
+        let estimate = if is_ours || estimate::is_answered(exchange) { None } else { estimate::answer(exchange) };
         let answered = match (estimate, last_word(exchange)) {
             (Some(estimate), _) => local::give_estimate(session, exchange, &estimate).await,
             (None, Ok(answer)) => local::give(session, exchange, &answer).await,

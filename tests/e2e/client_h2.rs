@@ -76,7 +76,8 @@ impl H2 {
                 upload.send_data(piece, rest.is_empty()).map_err(io::Error::other)?;
             }
         } else if !rest.is_empty() && rest.len() < 16_384 {
-            upload.send_data(std::mem::take(&mut rest), true).map_err(io::Error::other)?;
+            // A gateway that has answered already may have closed the stream: its answer is what counts.
+            let _ = upload.send_data(std::mem::take(&mut rest), true);
         }
         Ok(Sent { response, upload, rest })
     }
