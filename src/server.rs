@@ -149,10 +149,7 @@ fn assemble(live: &Arc<Live>, options: &Options) -> Result<Server, StartError> {
         .initial_connection_window_size(4 * UPLOAD_WINDOW)
         .data_frame_budget(SMALL_FRAMES);
     proxy.h2_options = Some(h2);
-    let mut service = Service::new(
-        "gateway".to_owned(),
-        Bounded::new(proxy, bounds.connections, bounds.client_read, bounds.client_idle),
-    );
+    let mut service = Service::new("gateway".to_owned(), Bounded::new(proxy, &bounds));
     for address in &config.listen {
         match &config.tls {
             None => service.add_tcp(&address.to_string()),

@@ -157,6 +157,8 @@ pub struct Bounds {
     pub client_read: Duration,
     /// Time that a client may take to accept a piece of the answer. Default 60 s.
     pub client_write: Duration,
+    /// Time that a client may take for a request's line and headers. Default 60 s.
+    pub client_head: Duration,
     /// Time that a connection is kept without a request. Default 5 min.
     pub client_idle: Duration,
 }
@@ -176,6 +178,7 @@ impl Default for Bounds {
             rate_owners: 1_000,
             client_read: Duration::from_secs(60),
             client_write: Duration::from_secs(60),
+            client_head: Duration::from_secs(60),
             client_idle: Duration::from_secs(5 * 60),
         }
     }

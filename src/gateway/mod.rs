@@ -4,6 +4,7 @@
 //! `upstream` (the way out), `relay` (the answer), `downstream` (holding and timers), `settle` (the end).
 
 mod admission;
+mod arrival;
 mod book;
 mod bounds;
 mod call;
@@ -34,6 +35,7 @@ mod token;
 mod upstream;
 mod usage;
 
+pub use arrival::head_within;
 pub use exchange::Exchange;
 pub use state::Shared;
 
@@ -72,6 +74,7 @@ impl ProxyHttp for Gateway {
     type CTX = Box<Exchange>;
 
     fn new_ctx(&self) -> Box<Exchange> {
+        arrival::told();
         Box::new(Exchange::new(&self.shared))
     }
 

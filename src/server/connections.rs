@@ -1,9 +1,11 @@
 //! What holds for a client's connection before there is a request on it: how many there may be, how long they may say
-//! nothing, and which protocol they speak.
+//! nothing or not enough, and which protocol they speak.
 //!
 //! Pingora waits without a limit for the 24 bytes that HTTP/2 without TLS begins with, which a whole HTTP/1.0 request may
-//! be shorter than, and keeps idle HTTP/1.1 connections for ever. Here every wait has an end.
+//! be shorter than, and for as long as a request's head dribbles in, and keeps idle HTTP/1.1 connections for ever. Here every wait
+//! has an end.
 
+use crate::{config::Bounds, gateway::head_within};
 use async_trait::async_trait;
 use pingora::{
     apps::{HttpServerApp, ServerApp},
@@ -21,15 +23,18 @@ pub(super) struct Bounded<A> {
     inner: Arc<A>,
     places: Semaphore,
     first_bytes: Duration,
-    idle_seconds: u64,
+    /// For all of a request's head.
+    head: Duration,
+    /// The time between two requests.
+    idle: Duration,
 }
 
 impl<A> Bounded<A> {
-    /// Bounds this application: the number of connections, the wait for their first bytes, and the time between two
-    /// requests.
-    pub(super) fn new(inner: A, connections: usize, first_bytes: Duration, idle: Duration) -> Bounded<A> {
-        let places = Semaphore::new(connections.min(Semaphore::MAX_PERMITS));
-        Bounded { inner: Arc::new(inner), places, first_bytes, idle_seconds: idle.as_secs().max(1) }
+    /// Bounds this application.
+    pub(super) fn new(inner: A, bounds: &Bounds) -> Bounded<A> {
+        let places = Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS));
+        let (first_bytes, head, idle) = (bounds.client_read, bounds.client_head, bounds.client_idle);
+        Bounded { inner: Arc::new(inner), places, first_bytes, head, idle }
     }
 }
 
@@ -54,18 +59,22 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
             log::warn!("a connection was closed: the gateway holds as many as it may");
             return None;
         };
+        let is_encrypted = stream.get_ssl_digest().is_some();
         if timeout(self.first_bytes, is_http2(&mut stream)).await.ok()?.ok()? {
             return self.inner.process_new(stream, shutdown).await;
         }
         let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive((!*shutdown.borrow()).then_some(self.idle_seconds));
-        let mut kept = self.inner.process_new_http(session, shutdown).await;
+        session.set_keepalive((!*shutdown.borrow()).then_some(self.idle.as_secs().max(1)));
+        // Behind TLS the first bytes of the request are still to come.
+        let wait = if is_encrypted { self.idle + self.head } else { self.head };
+        let mut kept = head_within(wait, self.inner.process_new_http(session, shutdown)).await?;
         while let Some((stream, settings)) = kept.map(|kept| kept.consume()) {
             let mut session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
-            kept = self.inner.process_new_http(session, shutdown).await;
+            // When the head begins is not known here, only that it does before the idle time is over.
+            kept = head_within(self.idle + self.head, self.inner.process_new_http(session, shutdown)).await?;
         }
         None
     }

@@ -42,10 +42,16 @@ impl Word<'_> {
     }
 }
 
+/// A document of at most so many bytes is checked to be UTF-8 as a whole, which is cheaper than each of its texts by itself;
+/// a longer one holds long texts that nobody reads.
+const MOST_CHECKED: usize = 4 * 1024;
+
 /// Reads a document as an object; `None` if it is a valid document of another kind. Fails on what is no JSON.
 pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<Option<T>, serde_json::Error> {
     // A derived type on its own would take a list for its fields in order.
-    serde_json::from_slice::<Maybe<T>>(json).map(|read| read.0)
+    let text = if json.len() <= MOST_CHECKED { str::from_utf8(json).ok() } else { None };
+    let read = text.map_or_else(|| serde_json::from_slice::<Maybe<T>>(json), serde_json::from_str);
+    read.map(|read| read.0)
 }
 
 /// The parts of a visitor that are the same for all: what is not of the wanted type reads as the default.

@@ -4,7 +4,7 @@ use crate::{
     anthropic::{ASK_WHOLE, overloaded},
     client::{self, Ask, Connection},
     gateway::{Gateway, account},
-    upstream::{Act, Upstream, stream, whole},
+    upstream::{Act, Upstream, chunk, end, stream, stream_head, whole},
 };
 use std::time::{Duration, Instant};
 
@@ -192,6 +192,34 @@ async fn a_model_list_waits_for_silent_upstreams_together_and_not_one_after_the_
     }
     assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_dribbles_in_is_given_up_and_a_long_answer_is_not() {
+    let slow = [stream_head(), chunk(CHAT_EVENT), Act::Sleep(Duration::from_millis(1_500)), chunk(CHAT_END), end()];
+    let upstream = Upstream::always(slow.to_vec()).await;
+    let accounts = [account("only", "openai", &format!("{}/v1", upstream.url()), "")];
+    let gateway = Gateway::start(&accounts, "bounds: { client_head: 700ms, client_idle: 1s }\n").await;
+    let live = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    for before in ["", live] {
+        let mut connection = Connection::open(gateway.address).await.unwrap();
+        connection.raw(before.as_bytes()).await.unwrap();
+        let dribble = async {
+            connection.raw(b"GET /livez HTTP/1.1\r\nx-long: ").await?;
+            loop {
+                connection.raw(b"x").await?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let ended: Result<Result<(), std::io::Error>, _> = tokio::time::timeout(Duration::from_secs(20), dribble).await;
+        assert!(ended.is_ok_and(|written| written.is_err()), "the head dribbles on behind {before:?}");
+    }
+    let ask = r#"{"model":"m","stream":true,"messages":[]}"#;
+    let reply = client::h1(gateway.address, &Ask::post("/v1/chat/completions", ask)).await.unwrap();
+    assert!(reply.complete && reply.text() == format!("{CHAT_EVENT}{CHAT_END}"), "{}", reply.text());
+}
+
+const CHAT_EVENT: &str = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+const CHAT_END: &str = "data: [DONE]\n\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_without_a_request_ends_and_a_short_request_is_a_whole_one() {

@@ -95,6 +95,7 @@ pub(super) fn bounds(item: &Item<'_>) -> Option<Bounds> {
     section.set("rate_owners", &mut bounds.rate_owners, |item| item.count(1..=1_000_000));
     section.set("client_read", &mut bounds.client_read, |item| item.duration(WAIT));
     section.set("client_write", &mut bounds.client_write, |item| item.duration(WAIT));
+    section.set("client_head", &mut bounds.client_head, |item| item.duration(WAIT));
     section.set("client_idle", &mut bounds.client_idle, |item| item.duration(WAIT));
     let item = section.done();
     if bounds.bodies_in_flight_bytes < bounds.body_bytes {
