@@ -4,6 +4,7 @@
 //! Invariant: what does not get through is in the losses, or the request is refused; a reply never gets a finish that the
 //! upstream did not tell.
 
+mod choices;
 mod document;
 mod guard;
 mod reply;
@@ -70,6 +71,8 @@ pub struct Context {
     pub(crate) namespaces: Vec<(String, String, String)>,
     /// Whether the client asked to see the model think; `None` when nothing is known of the request.
     pub(crate) thinking_shown: Option<bool>,
+    /// How many answers were asked for; 0 counts as 1.
+    pub(crate) choices: u64,
     /// What the reply is, where it is no turn of a conversation.
     pub(crate) document: Option<Document>,
     /// Request fields that a Responses reply repeats, as JSON.
@@ -205,6 +208,10 @@ pub fn translate_request(
     job.context.now = options.now;
     job.context.stream = request.stream;
     job.context.stream_usage = request.stream_usage;
+    job.context.choices = request.sampling.n.unwrap_or(1);
+    if job.context.choices > choices::MOST {
+        return Err(Refusal::new("n", format!("at most {} answers can be asked for at once", choices::MOST)));
+    }
     job.context.has_free_text = request.tools.iter().any(|tool| tool.custom);
     if from != WireFormat::Anthropic || to != WireFormat::Anthropic {
         request.normalise();
@@ -233,6 +240,7 @@ pub fn context_of(format: WireFormat, body: &[u8], options: &Options<'_>) -> Con
         request_id: options.request_id.to_owned(),
         now: options.now,
         stream_usage: request.stream_usage,
+        choices: request.sampling.n.unwrap_or(1),
         has_free_text: request.tools.iter().any(|tool| tool.custom),
         // Whatever the provider shows of itself, its own client may see.
         thinking_shown: None,

@@ -64,9 +64,6 @@ fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
     for opaque in &request.opaque {
         settle_opaque(opaque, GEMINI, &mut job.losses)?;
     }
-    if request.sampling.n.is_some() {
-        return Err(Refusal::new("n", "only one answer per request can be translated for this model: ask for one"));
-    }
     if request.sampling.stop.len() > 5 {
         return Err(Refusal::new("stop", "this model's provider takes at most 5 stop sequences: send fewer"));
     }
@@ -90,6 +87,7 @@ fn put_config(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job
     o.some_num("topP", s.top_p.as_ref());
     o.some_num("topK", s.top_k.as_ref());
     o.some_int("maxOutputTokens", s.max_tokens);
+    o.some_int("candidateCount", s.n);
     if !s.stop.is_empty() {
         o.arr("stopSequences", |a| s.stop.iter().for_each(|stop| a.str(stop)));
     }

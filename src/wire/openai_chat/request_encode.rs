@@ -49,9 +49,6 @@ fn check(request: &Request<'_>, options: &Options<'_>, job: &mut Job) -> Result<
     if request.turns.iter().all(|turn| turn.blocks.is_empty()) {
         return Err(Refusal::new("messages", "messages is empty: send at least one"));
     }
-    if request.sampling.n.is_some() {
-        return Err(Refusal::new("n", "only one answer per request can be translated for this model: ask for one"));
-    }
     if !request.sampling.stop.is_empty() && refuses_sampling(options) {
         return Err(Refusal::new("stop", "this model reasons, and such models take no stop sequences: remove them"));
     }
@@ -85,6 +82,7 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
     if s.top_k.is_some() {
         losses.dropped("top_k");
     }
+    o.some_int("n", s.n);
     if !s.stop.is_empty() {
         o.arr("stop", |a| s.stop.iter().for_each(|stop| a.str(stop)));
     }

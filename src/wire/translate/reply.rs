@@ -2,6 +2,7 @@
 
 use super::{
     Context,
+    choices::Choices,
     guard::{Guard, Outlet},
     translation,
 };
@@ -20,6 +21,8 @@ pub struct ReplyTranslator {
     input: Input,
     decoder: Box<dyn ReplyDecoder>,
     guard: Guard,
+    /// Several answers, which are translated each for itself.
+    choices: Option<Box<Choices>>,
 }
 
 impl std::fmt::Debug for ReplyTranslator {
@@ -28,41 +31,53 @@ impl std::fmt::Debug for ReplyTranslator {
     }
 }
 
-enum Input {
+/// How the upstream answers, and what of it is not yet whole.
+pub(super) enum Input {
     Whole(Vec<u8>),
     Sse(SseReader),
     Array(ArrayReader),
+}
+
+impl Input {
+    pub(super) fn of(shape: Shape) -> Input {
+        match shape {
+            Shape::Json | Shape::Opaque => Input::Whole(Vec::new()),
+            Shape::Sse => Input::Sse(SseReader::default()),
+            Shape::JsonArray => Input::Array(ArrayReader::default()),
+        }
+    }
 }
 
 /// The most bytes of output memory that are kept from one piece of a stream to the next.
 const MAX_IDLE_BYTES: usize = 64 << 10;
 
 /// The most bytes of a whole reply.
-const MAX_WHOLE_BYTES: usize = 128 << 20;
+pub(super) const MAX_WHOLE_BYTES: usize = 128 << 20;
 
 impl ReplyTranslator {
     /// A translator for the reply of one request. `shape_in` is how the upstream answers, `shape_out` what the client
     /// waits for; `Opaque` is not translated and counts as `Json`.
     pub fn new(from: WireFormat, to: WireFormat, shapes: (Shape, Shape), context: Context) -> Option<Self> {
         let (source, target) = (translation(from)?, translation(to)?);
+        let choices =
+            if context.choices > 1 { Some(Box::new(Choices::new(from, to, shapes, &context)?)) } else { None };
         let context = Arc::new(context);
-        let input = match shapes.0 {
-            Shape::Json | Shape::Opaque => Input::Whole(Vec::new()),
-            Shape::Sse => Input::Sse(SseReader::default()),
-            Shape::JsonArray => Input::Array(ArrayReader::default()),
-        };
+        let input = Input::of(shapes.0);
         let outlet = match shapes.1 {
             Shape::Json | Shape::Opaque => Outlet::Whole(Box::default()),
             Shape::Sse => Outlet::Stream(target.stream_encoder(&context, false)),
             Shape::JsonArray => Outlet::Stream(target.stream_encoder(&context, true)),
         };
         let guard = Guard::new(target, outlet, &context);
-        Some(ReplyTranslator { input, decoder: source.reply_decoder(&context), guard })
+        Some(ReplyTranslator { input, decoder: source.reply_decoder(&context), guard, choices })
     }
 
     /// Takes the next bytes of the upstream and returns what the client is to get for them. The same memory is written
     /// anew by the next call.
     pub fn feed(&mut self, bytes: &[u8]) -> &[u8] {
+        if let Some(choices) = &mut self.choices {
+            return choices.feed(bytes);
+        }
         let (decoder, guard) = (&mut self.decoder, &mut self.guard);
         guard.exit.out.clear();
         guard.exit.out.shrink_to(MAX_IDLE_BYTES);
@@ -86,6 +101,9 @@ impl ReplyTranslator {
 
     /// The upstream ended: returns the rest. A reply without its end gets the client format's error.
     pub fn finish(&mut self) -> Vec<u8> {
+        if let Some(choices) = &mut self.choices {
+            return choices.finish();
+        }
         let (decoder, guard) = (&mut self.decoder, &mut self.guard);
         guard.exit.out.clear();
         let mut each = |name: &[u8], data: &[u8]| decoder.event(name, data, guard);
@@ -114,6 +132,9 @@ impl ReplyTranslator {
 
     /// The upstream broke off: returns the client format's error for it, unless the reply had already ended.
     pub fn fail(&mut self, error: ReplyError) -> Vec<u8> {
+        if let Some(choices) = &mut self.choices {
+            return choices.fail(error);
+        }
         self.guard.exit.out.clear();
         self.guard.event(Event::Error(error));
         std::mem::take(&mut self.guard.exit.out)
@@ -121,27 +142,36 @@ impl ReplyTranslator {
 
     /// What of the reply did not get through.
     pub fn losses(&self) -> &Losses {
-        &self.guard.exit.losses
+        self.choices.as_ref().map_or(&self.guard.exit.losses, |choices| choices.losses())
     }
 
     /// The counts that the upstream reported so far.
     pub fn usage(&self) -> &Usage {
-        &self.guard.exit.usage
+        self.choices.as_ref().and_then(|choices| choices.usage()).unwrap_or(&self.guard.exit.usage)
     }
 
     /// The error with which the reply ended.
     pub fn error(&self) -> Option<&ReplyError> {
-        self.guard.exit.error.as_ref()
+        self.choices.as_ref().map_or(self.guard.exit.error.as_ref(), |choices| choices.error())
     }
 
     /// The HTTP status for a whole reply that ended with an error.
     pub fn error_status(&self) -> Option<u16> {
-        let error = self.guard.exit.error.as_ref()?;
+        let error = self.error()?;
         Some(self.guard.exit.target.error_reply(error, &self.guard.exit.context.request_id).0)
     }
 
     /// Whether the reply has come to its end, so that nothing more will come out.
     pub fn is_ended(&self) -> bool {
-        self.guard.exit.ended
+        self.choices.as_ref().map_or(self.guard.exit.ended, |choices| choices.ended)
+    }
+
+    /// How it is fed.
+    pub(super) fn input_shape(&self) -> Shape {
+        match self.input {
+            Input::Whole(_) => Shape::Json,
+            Input::Sse(_) => Shape::Sse,
+            Input::Array(_) => Shape::JsonArray,
+        }
     }
 }
