@@ -35,8 +35,9 @@ pub(super) fn is_answered(exchange: &Exchange) -> bool {
     let names_model = |answer: &Answer| {
         answer.body.trim_ascii_start().starts_with(b"{") && memchr::memmem::find(&answer.body, b"model").is_some()
     };
-    let told = exchange.failures.iter().map(|failure| failure.answer.as_ref().is_some_and(names_model));
-    exchange.answer.is_some() || (!exchange.failures.is_empty() && told.fold(true, |all, told| all && told))
+    let failures = &exchange.failures;
+    let all_told = failures.iter().all(|failure| failure.answer.as_ref().is_some_and(names_model));
+    exchange.answer.is_some() || (!failures.is_empty() && all_told)
 }
 
 /// The estimate, where the call only counts.
