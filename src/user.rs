@@ -79,6 +79,14 @@ impl KeyRing {
         KeyRing { keys }
     }
 
+    /// Every key that the configuration knows, by user and then by hash: its caller, and whether it is refused now.
+    pub fn all(&self, now: Moment) -> Vec<(&Caller, bool)> {
+        let is_over = |key: &Key| key.disabled || key.expires_unix_millis.is_some_and(|end| now.unix_millis() >= end);
+        let mut all: Vec<_> = self.keys.values().map(|key| (&key.caller, is_over(key))).collect();
+        all.sort_by(|(a, _), (b, _)| (&a.user.name, &a.key_id).cmp(&(&b.user.name, &b.key_id)));
+        all
+    }
+
     /// Whose key this is; refuses unknown, disabled and expired ones.
     pub fn lookup(&self, key: &str, now: Moment) -> Result<Caller, Rejection> {
         let unknown = || Rejection::new(Reason::UnknownKey, "This API key is not known to the gateway.");

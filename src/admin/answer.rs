@@ -48,11 +48,17 @@ impl Answer {
 
     /// As Pingora writes it. Nothing of it may be kept, framed or guessed at by a browser.
     pub(super) fn into_response(self) -> Response<Vec<u8>> {
-        const GUARDS: [(HeaderName, &str); 4] = [
+        const GUARDS: [(HeaderName, &str); 5] = [
             (header::CACHE_CONTROL, "no-store"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::X_FRAME_OPTIONS, "DENY"),
             (header::REFERRER_POLICY, "no-referrer"),
+            // The page brings all that it needs along.
+            (
+                header::CONTENT_SECURITY_POLICY,
+                "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
+                 form-action 'none'; frame-ancestors 'none'",
+            ),
         ];
         let length = self.body.len();
         let mut response = Response::new(self.body);

@@ -1,14 +1,17 @@
 //! The admin listener: accounts, metrics, reload and drain, for the operator alone.
 //!
-//! Every path but the health checks asks for the admin key. Answers are JSON; an error says what to do. Nothing here is on
+//! Every path but the health checks and the page's frame asks for the admin key. Answers are JSON; an error says what to do. Nothing here is on
 //! the way of a client's request. Never shows a key, neither a provider's nor a member's.
 
 mod accounts;
 mod answer;
 mod explain;
+mod page;
 mod present;
 mod process;
 mod route;
+mod usage;
+mod users;
 
 use crate::live::Live;
 use answer::Answer;

@@ -5,7 +5,7 @@ use crate::{
     clock::Moment,
     limit::budget,
     live::Live,
-    metrics::{AccountNow, Present, WindowNow},
+    metrics::{AccountNow, LedgerNow, Present, WindowNow},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -23,7 +23,19 @@ pub(super) fn present(live: &Live) -> Present {
         users: snapshot.config.users.len(),
         models: snapshot.config.models.len(),
         loaded_at: snapshot.loaded.unix_millis() / 1000,
+        ledger: ledger(live),
         ..Present::default()
+    }
+}
+
+fn ledger(live: &Live) -> LedgerNow {
+    let health = live.ledger.as_ref().map(|ledger| ledger.health()).unwrap_or_default();
+    LedgerNow {
+        waiting: health.waiting as u64,
+        written: health.written,
+        lost: health.dropped,
+        stuck: health.stuck,
+        unpriced: health.unpriced as u64,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: a path that is not marked open is answered only to who showed the admin key, unknown paths included, so that
 //! nobody else learns which there are.
 
-use super::{accounts, answer::Answer, explain, process};
+use super::{accounts, answer::Answer, explain, page, process, usage, users};
 use crate::live::Live;
 use http::{Method, Uri};
 use std::sync::Arc;
@@ -42,6 +42,9 @@ const fn open(path: &'static str, answer: fn(&Ask) -> Answer) -> Route {
 
 /// Every path.
 pub(super) static ROUTES: &[Route] = &[
+    open("/", page::index),
+    open("/page.js", page::script),
+    open("/page.css", page::style),
     open("/livez", process::live),
     open("/readyz", process::ready),
     get("/metrics", process::metrics),
@@ -51,6 +54,11 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/v1/failures", process::failures),
     post("/api/v1/accounts/{name}/{operation}", accounts::operate),
     get("/api/v1/explain", explain::explain),
+    get("/api/v1/usage", usage::sums),
+    get("/api/v1/usage/attempts", usage::attempts),
+    get("/api/v1/limits", users::limits),
+    get("/api/v1/keys", users::keys),
+    get("/openapi.json", page::openapi),
     post("/api/v1/reload", process::reload),
     post("/api/v1/drain", process::drain),
 ];
@@ -133,5 +141,23 @@ mod tests {
     fn escapes_are_decoded_and_broken_ones_left_as_they_are() {
         assert_eq!(decoded("a%2Fb%20c%zz%4"), "a/b c%zz%4");
         assert_eq!(decoded("%ff"), "\u{fffd}");
+    }
+
+    #[test]
+    fn the_document_names_every_path_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let named: std::collections::BTreeSet<_> = paths
+            .iter()
+            .flat_map(|(path, methods)| {
+                methods.as_object().unwrap().keys().map(move |m| (m.to_uppercase(), path.clone()))
+            })
+            .collect();
+        let served = ROUTES.iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+        assert_eq!(named, served);
+        for route in ROUTES {
+            let operation = &paths[route.path][route.method.as_str().to_lowercase()];
+            assert_eq!(operation.get("security").is_some(), route.is_open, "{}", route.path);
+        }
     }
 }

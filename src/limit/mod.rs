@@ -11,5 +11,6 @@ pub mod opening;
 pub mod owner;
 pub mod permit;
 pub mod refusal;
+pub mod report;
 pub mod terms;
 pub mod window;

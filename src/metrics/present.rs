@@ -60,10 +60,10 @@ pub struct LedgerNow {
     pub written: u64,
     /// Rows that could not be kept.
     pub lost: u64,
-    /// Failed tries to write.
-    pub faults: u64,
-    /// How long the oldest waiting row has waited.
-    pub lag: Duration,
+    /// Whether the last try to write failed.
+    pub stuck: bool,
+    /// Models that were used and have no price.
+    pub unpriced: u64,
 }
 
 /// One number with its name.
@@ -93,8 +93,8 @@ impl Present {
             reading("sub2api_ledger_rows_waiting", "Usage rows that wait to be written", ledger.waiting as f64),
             reading("sub2api_ledger_rows_written", "Usage rows written since the start", ledger.written as f64),
             reading("sub2api_ledger_rows_lost", "Usage rows that could not be kept", ledger.lost as f64),
-            reading("sub2api_ledger_write_faults", "Failed tries to write usage rows", ledger.faults as f64),
-            reading("sub2api_ledger_lag_seconds", "Age of the oldest row that waits", ledger.lag.as_secs_f64()),
+            reading("sub2api_ledger_stuck", "1 while usage rows cannot be written", f64::from(u8::from(ledger.stuck))),
+            reading("sub2api_ledger_unpriced_models", "Models used that have no price", ledger.unpriced as f64),
         ]
     }
 }
