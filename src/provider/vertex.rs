@@ -4,7 +4,7 @@
 //! which the path names, and with the version of the API in the body.
 
 use super::{BaseUrl, Call, Provider, base_url, gemini};
-use crate::wire::{Endpoint, WireFormat, envelope};
+use crate::wire::{Endpoint, WireFormat, counting, envelope};
 use bytes::Bytes;
 use http::HeaderName;
 
@@ -60,6 +60,14 @@ impl Provider for Vertex {
         };
         let path = format!("{}/{resource}:{method}", base.prefix);
         Some(base_url::with_query(path, if is_sse { "alt=sse" } else { "" }, call.query, &gemini::KEPT_BACK))
+    }
+
+    /// Counting tokens knows no wrapped request here.
+    fn body(&self, endpoint: &Endpoint, body: Bytes) -> Bytes {
+        match endpoint {
+            Endpoint::GeminiCountTokens => counting::unwrapped(&body).map_or(body, Bytes::from),
+            _ => body,
+        }
     }
 
     fn models_path(&self, base: &BaseUrl) -> String {
@@ -229,6 +237,13 @@ mod tests {
             VertexAnthropic.body(&Endpoint::CountTokens, body),
             r#"{ "max_tokens": 5,"anthropic_version":"vertex-2023-10-16","model" : "claude", "messages":[1.50] }"#
         );
+    }
+
+    #[test]
+    fn a_wrapped_count_is_unwrapped() {
+        let body = Bytes::from_static(br#"{"generateContentRequest":{"model":"models/m","contents":[]}}"#);
+        assert_eq!(Vertex.body(&Endpoint::GeminiCountTokens, body.clone()), r#"{"contents":[]}"#);
+        assert_eq!(Vertex.body(&Endpoint::GenerateContent, body.clone()), body);
     }
 
     #[test]

@@ -37,6 +37,25 @@ pub fn request_in<'a>(endpoint: &Endpoint, body: &'a [u8]) -> &'a [u8] {
     wrapped.map_or(body, |request| request.get().as_bytes())
 }
 
+/// What Vertex AI's call takes, by its reference (`CountTokensRequest`).
+const VERTEX: [&str; 6] =
+    ["contents", "systemInstruction", "system_instruction", "tools", "generationConfig", "generation_config"];
+
+/// Gemini's question as Vertex AI takes it, which knows no wrapping; `None` where it is not wrapped.
+pub fn unwrapped(body: &[u8]) -> Option<Vec<u8>> {
+    let request = request_in(&Endpoint::GeminiCountTokens, body);
+    if request.len() == body.len() {
+        return None;
+    }
+    let members = serde_json::from_slice::<Members<'_>>(request).ok()?;
+    let mut out = Vec::with_capacity(request.len());
+    obj(&mut out, |o| {
+        let known = members.0.iter().filter(|(key, _)| VERTEX.contains(&&**key));
+        known.for_each(|(key, value)| o.raw(key, value.get()));
+    });
+    Some(out)
+}
+
 /// The same question in the form of another format's counting call.
 pub(crate) fn translate(
     asked: &Endpoint,
@@ -112,6 +131,13 @@ mod tests {
         assert_eq!(request_in(&Endpoint::GeminiCountTokens, br#"{"contents":[]}"#), br#"{"contents":[]}"#);
         assert_eq!(request_in(&Endpoint::CountTokens, wrapped), wrapped);
         assert_eq!(request_in(&Endpoint::GeminiCountTokens, b"nonsense"), b"nonsense");
+    }
+
+    #[test]
+    fn vertex_gets_the_request_without_wrapping_and_without_the_model() {
+        let wrapped = br#"{"generateContentRequest":{"model":"models/m","contents":[],"toolConfig":{},"tools":[]}}"#;
+        assert_eq!(unwrapped(wrapped).unwrap(), br#"{"contents":[],"tools":[]}"#);
+        assert_eq!(unwrapped(br#"{"contents":[]}"#), None);
     }
 
     #[test]
