@@ -97,7 +97,7 @@ def request_body(model, streamed, path=CHAT):
 
 def start(opt, work):
     """Starts all contenders; the mock is the first."""
-    mock_port, *ports = free_ports(4)
+    mock_port, *ports = free_ports(5)
     upstream = f"127.0.0.1:{mock_port}"
     contenders = [Contender("mock alone", mock_port, [opt.gateway, "mock", "--listen", upstream], work)]
     conf = (HERE / "nginx.conf").read_text()
@@ -106,8 +106,10 @@ def start(opt, work):
     (work / "nginx.conf").write_text(conf)
     contenders.append(Contender("nginx", ports[0], ["nginx", "-c", str(work / "nginx.conf"), "-e", "stderr"], work))
     contenders.append(Contender("bare Pingora", ports[1], [opt.bare, f"127.0.0.1:{ports[1]}", upstream], work))
-    contenders.append(Contender("sub2api", ports[2], [opt.gateway, "serve", "-c", str(HERE.parent / "bench.yaml")], work, {
-        "BENCH_LISTEN": f"127.0.0.1:{ports[2]}", "BENCH_UPSTREAM": upstream, "BENCH_DATA": str(work / "data")}))
+    for name, port, ledger in (("sub2api without its ledger", ports[2], "false"), ("sub2api", ports[3], "true")):
+        contenders.append(Contender(name, port, [opt.gateway, "serve", "-c", str(HERE.parent / "bench.yaml")], work, {
+            "BENCH_LISTEN": f"127.0.0.1:{port}", "BENCH_UPSTREAM": upstream, "BENCH_DATA": str(work / f"data-{ledger}"),
+            "BENCH_LEDGER": ledger}))
     return contenders
 
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     ledger::{Ack, Counts, Entry, Ledger, Outcome, entry::clip},
+    tokens,
     wire::Endpoint,
 };
 use serde::Deserialize;
@@ -110,13 +111,13 @@ fn fill(entry: &mut Entry, exchange: &Exchange, attempt: &Attempt) {
         if let (Some(first), true) = (exchange.first_content, reply.committed) {
             entry.first_micros = Some(first.as_micros() as u64);
         }
-        entry.counts = counts(entry, exchange.request.as_ref(), attempt, reply);
+        entry.counts = counts(entry, exchange, attempt, reply);
     }
     entry.cost_nanos = cost(entry, exchange, attempt);
 }
 
 /// What the attempt used: what the provider told, and estimates where it did not tell what it will charge.
-fn counts(entry: &Entry, request: Option<&Request>, attempt: &Attempt, reply: &Reply) -> Counts {
+fn counts(entry: &Entry, exchange: &Exchange, attempt: &Attempt, reply: &Reply) -> Counts {
     let endpoint = &attempt.endpoint;
     if endpoint.is_counting() {
         return Counts::default();
@@ -135,10 +136,11 @@ fn counts(entry: &Entry, request: Option<&Request>, attempt: &Attempt, reply: &R
     if !is_answer {
         return counts;
     }
-    if let Some(request) = request {
-        counts.estimate_input(input_tokens(request));
+    let Some(request) = &exchange.request else { return counts };
+    if seen.usage.total_input() == 0 && seen.usage.input.is_none() {
+        counts.estimate_input(input_tokens(exchange, attempt, request));
     }
-    if let (Endpoint::Images(_), Some(request)) = (endpoint, request) {
+    if matches!(endpoint, Endpoint::Images(_)) {
         counts.estimate_images(images_asked(&request.body));
     }
     counts
@@ -167,7 +169,8 @@ fn images_asked(body: &[u8]) -> u64 {
     serde_json::from_slice::<Asked>(body).ok().and_then(|asked| asked.n).unwrap_or(1)
 }
 
-/// An estimate of a request's input.
-fn input_tokens(request: &Request) -> u64 {
-    (request.body.len() / 4) as u64
+/// An estimate of a request's input, by the client's own words.
+fn input_tokens(exchange: &Exchange, attempt: &Attempt, request: &Request) -> u64 {
+    let endpoint = exchange.endpoint().unwrap_or(&attempt.endpoint);
+    tokens::estimate_call(endpoint, &request.body, &attempt.lease.candidate.upstream_model)
 }

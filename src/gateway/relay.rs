@@ -191,9 +191,11 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         exchange.upstream_status = attempt.reply.as_ref().and_then(|r| r.seen().error.as_ref()).and_then(|e| e.status);
         exchange.answer = Some(answer);
         settle::answered(shared, exchange);
+        let class = said.as_ref().map_or("", |verdict| verdict.class.name());
         if let Some(verdict) = said {
             settle::said(shared, exchange, &verdict);
         }
+        book::close(shared, exchange, book::ended(exchange), class);
         return Error::e_explain(ANSWERED, "the answer is given anew");
     }
     if let Some(link) = &exchange.link {
