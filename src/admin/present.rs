@@ -24,7 +24,6 @@ pub(super) fn present(live: &Live) -> Present {
         models: snapshot.config.models.len(),
         loaded_at: snapshot.loaded.unix_millis() / 1000,
         ledger: ledger(live),
-        ..Present::default()
     }
 }
 

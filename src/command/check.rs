@@ -12,7 +12,7 @@ use std::{
 const HELP: &str = "\
 sub2api check FILE...
 
-Reads configuration files and reports every fault in them with its line and path. Exit code 2 if there is any.
+Reads configuration files, and files of prices, and reports every fault in them with its line and path. Exit code 2 if there is any.
   -c, --config FILE   the same as FILE";
 
 /// The exit code when a file has faults.
@@ -44,7 +44,35 @@ pub(super) fn run(files: &[PathBuf], out: &mut dyn Write) -> io::Result<u8> {
     Ok(code)
 }
 
+/// Whether a file is a list, as one of prices is, and no configuration.
+fn is_prices(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let first = text.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    first.is_some_and(|line| line.starts_with('-') && line != "---")
+}
+
+fn check_prices(file: &Path, out: &mut dyn Write) -> io::Result<u8> {
+    match Config::load_prices(file) {
+        Ok(rows) => {
+            writeln!(
+                out,
+                "{}: ok ({})",
+                file.display(),
+                if rows == 1 { "1 row of prices".to_owned() } else { format!("{rows} rows of prices") }
+            )?;
+            Ok(0)
+        }
+        Err(faults) => {
+            writeln!(out, "{faults}")?;
+            Ok(FAULTY)
+        }
+    }
+}
+
 fn check(file: &Path, out: &mut dyn Write) -> io::Result<u8> {
+    if is_prices(file) {
+        return check_prices(file, out);
+    }
     match Config::load(file) {
         Ok(loaded) => {
             report(file, &loaded, out)?;
@@ -93,6 +121,13 @@ mod tests {
         let (code, text) = run_on(&[file]);
         assert_eq!(code, 0, "{text}");
         assert!(text.contains(": ok (") && text.contains("listening on 127.0.0.1:8080"), "{text}");
+    }
+
+    #[test]
+    fn the_built_in_prices_pass_as_a_file_of_prices() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/prices.yaml");
+        let (code, text) = run_on(&[file]);
+        assert!(code == 0 && text.contains("rows of prices)"), "{text}");
     }
 
     #[test]

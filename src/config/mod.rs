@@ -125,6 +125,15 @@ impl Config {
         Config::parse(&text, &|name| std::env::var(name).ok()).map_err(|faults| faults.of(source))
     }
 
+    /// Reads a file of prices, as `prices.file` names one, and tells how many rows it has.
+    pub fn load_prices(path: &Path) -> Result<usize, Faults> {
+        let of = |faults| Faults { source: path.display().to_string(), faults };
+        let text = read_text(path).map_err(|fault| of(vec![fault]))?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let surroundings = Surroundings { environment: &environment, providers: PROVIDERS, find: provider::find };
+        file::price_table(&text, &surroundings).map(|rules| rules.len()).map_err(of)
+    }
+
     /// Reads a configuration from its text; `environment` looks up `${NAME}`.
     pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Faults> {
         let surroundings = Surroundings { environment, providers: PROVIDERS, find: provider::find };

@@ -87,6 +87,9 @@ pub(super) fn close(shared: &Shared, exchange: &mut Exchange, outcome: Outcome, 
         fill(&mut entry, exchange, attempt);
     }
     admission::charge(shared, exchange, &entry);
+    if let Some(cost @ 1..) = entry.cost_nanos {
+        shared.live.metrics.cost((&entry.account, &entry.user, &entry.served), cost);
+    }
     exchange.ack = row.ledger.as_ref().and_then(|ledger| ledger.submit(entry)).or_else(|| exchange.ack.take());
 }
 

@@ -128,7 +128,7 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
         "null" => value.is_null(),
         other => panic!("{at}: the document has a type {other}"),
     };
-    if !kinds.iter().any(|kind| is(kind)) {
+    if !kinds.iter().any(is) {
         return vec![format!("{at}: {value} is not {kinds:?}")];
     }
     let mut found = Vec::new();

@@ -10,7 +10,7 @@ mod ledger;
 mod links;
 pub(super) mod listen;
 mod prices;
-pub(super) use prices::built_in as built_in_prices;
+pub(super) use prices::{built_in as built_in_prices, table as price_table};
 mod traces;
 mod tuning;
 mod user;

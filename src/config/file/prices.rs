@@ -66,7 +66,7 @@ fn file(item: &Item<'_>) -> Option<Vec<PriceRule>> {
 }
 
 /// The rows of a price table, or everything that is wrong with it.
-fn table(text: &str, surroundings: &Surroundings<'_>) -> Result<Vec<PriceRule>, Vec<Fault>> {
+pub(in crate::config) fn table(text: &str, surroundings: &Surroundings<'_>) -> Result<Vec<PriceRule>, Vec<Fault>> {
     let mut faults = FaultList::default();
     let tree = tree::parse(text, &mut faults).filter(|tree| !tree.is_null());
     let Some(mut tree) = tree else {
