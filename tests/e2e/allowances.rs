@@ -9,7 +9,7 @@ use crate::{
         Mode::{Stream, Whole},
         said,
     },
-    gateway::{Gateway, account, test_key},
+    gateway::{Gateway, account, data_dir, test_key},
     upstream::{Act, Upstream, chunk, end, stream_head, whole},
 };
 use bytes::Bytes;
@@ -493,4 +493,57 @@ async fn a_caller_sees_its_own_usage_and_nobody_else_s() {
     );
     let nobody = client::h1(gateway.address, &Ask::get("/v1/usage").without("authorization")).await.unwrap();
     assert_eq!(nobody.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_and_quotas_go_on_where_they_were_after_a_restart() {
+    let upstream = upstream(1_000, 500).await;
+    let url = upstream.url();
+    let accounts = [account("only", "anthropic", &url, "quotas: [ { window: day, requests: 5 } ]")];
+    let budgets = "budgets: [ { window: day, tokens: 1_000_000 }, { window: total, cost_usd: 3 } ]";
+    let users = format!("users: [ {{ name: tester, keys: [\"{}\"], {budgets} }} ]\n", test_key());
+    let start = async |data| {
+        let more = format!("server: {{ threads: 2 }}\n{users}");
+        Gateway::start_in(data, &accounts, &more).await
+    };
+    let body = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let send = async |gateway: &Gateway| client::h1(gateway.address, &Ask::post("/v1/messages", body)).await.unwrap();
+    let stands = async |gateway: &Gateway| {
+        let told = usage(gateway).await;
+        let budgets: Vec<_> = told["budgets"].as_array().unwrap().iter().map(|b| b["spent"].clone()).collect();
+        (budgets, told["used"].clone())
+    };
+    let first = start(data_dir()).await;
+    for _ in 0..3 {
+        let reply = send(&first).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    assert!(first.left_over().await.is_empty());
+    let before = stands(&first).await;
+    assert_eq!(before.0[0], json!(4_500), "{before:?}");
+    assert!(before.0[1].as_f64().unwrap() > 0.0, "money is spent: {before:?}");
+    let second = start(first.stop()).await;
+    let after = stands(&second).await;
+    assert_eq!(after.0, before.0);
+    assert_eq!(after.1[1]["tokens"], before.1[1]["tokens"], "a day");
+    for expected in [200, 200, 503] {
+        let reply = send(&second).await;
+        assert_eq!(reply.status, expected, "the account's five of the day include those before: {}", reply.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_in_money_is_spent_by_the_price_table_and_refuses_with_402() {
+    // Sonnet: 3 dollars a million in, 15 out: 3 + 7.5 thousandths of a dollar for each answer.
+    let upstream = upstream(1_000, 500).await;
+    let gateway = gateway(&upstream, "budgets: [ { window: day, cost_usd: 0.025 } ]", "").await;
+    let body = r#"{"model":"claude-sonnet-4-5","max_tokens":500,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(client::h1(gateway.address, &Ask::post("/v1/messages", body)).await.unwrap().status);
+        assert!(gateway.left_over().await.is_empty());
+    }
+    // After two answers 0.021 is spent, and a third sets 0.0075 and more aside.
+    assert_eq!(statuses, [200, 200, 402, 402]);
+    assert_eq!(usage(&gateway).await["budgets"][0]["spent"], json!(0.021));
 }
