@@ -2,7 +2,7 @@
 //!
 //! A real tokenizer reads the text. Only OpenAI publishes its vocabulary; what another vendor's tokenizer makes of the same
 //! text is a factor that recorded traffic gave (`family`). Never exact, never an error, never waits: a body that cannot be
-//! read is weighed as text. Invariant: the time is bounded whatever the length, see [`vocabulary`].
+//! read is weighed as text. Invariant: the time is bounded whatever the length, see `vocabulary`.
 
 mod family;
 mod image;
