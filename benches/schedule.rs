@@ -18,6 +18,7 @@ use sub2api::{
     account::{
         Pool,
         pool::{Candidates, Demand},
+        schedule::{Choice, Readiness, Schedule, Standing, mix},
     },
     clock::{ManualClock, Moment},
     config::Config,
@@ -88,6 +89,39 @@ fn measure(c: &mut Criterion, name: &str, troubled: bool, held: usize) {
     group.finish();
 }
 
+/// The choice alone, and with the change that it makes of the chosen one.
+fn select(c: &mut Criterion) {
+    let now = ManualClock::new().now();
+    let standing = |option: usize, in_flight| Standing {
+        tier: (option % 3) as u32,
+        scarcity: 0,
+        weight: 1 + (option % 4) as u32,
+        in_flight,
+        readiness: Readiness::Open,
+        review: None,
+    };
+    for (name, takes) in [("select", false), ("select and take", true)] {
+        let mut group = c.benchmark_group(name);
+        for options in [10, 1_000, 10_000] {
+            let mut schedule = Schedule::new(options, now);
+            (0..options).for_each(|option| schedule.set(option, &standing(option, 0)));
+            let mut draw = 0;
+            group.bench_function(format!("{options} accounts"), |b| {
+                b.iter(|| {
+                    draw += 1;
+                    let Choice::Pick(picked) = schedule.choose(&[], mix(draw, 0)) else { panic!("nobody is open") };
+                    if takes {
+                        schedule.set(picked, &standing(picked, 1));
+                        schedule.set(picked, &standing(picked, 0));
+                    }
+                    black_box(picked)
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
 fn idle(c: &mut Criterion) {
     measure(c, "all idle", false, 0);
 }
@@ -103,6 +137,6 @@ fn cooling(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(20);
-    targets = idle, loaded, cooling
+    targets = select, idle, loaded, cooling
 }
 criterion_main!(benches);

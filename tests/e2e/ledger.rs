@@ -250,6 +250,7 @@ fn compare(jobs: &[Job], log: &[Entry], rows: &[Row]) {
             }
             if row.estimated.is_empty() && row.input.is_some() {
                 reported += 1;
+                assert_eq!(row_counts(row), counts(entry, row), "{}", say("reported counts"));
                 add(&mut theirs, (&row.user, &row.account, &row.model), counts(entry, row));
                 add(&mut ours, (&row.user, &row.account, &row.model), row_counts(row));
             }

@@ -11,6 +11,7 @@
 
 mod crash;
 mod program;
+mod secrets;
 
 use program::{Program, Scratch, get, slow_upstream, stream};
 use std::{
