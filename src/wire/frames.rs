@@ -61,22 +61,28 @@ fn give(event: &[u8], scratch: &mut Vec<u8>, each: &mut dyn FnMut(&[u8], &[u8]))
 pub(crate) struct ArrayReader {
     elements: Elements,
     open: Vec<u8>,
+    /// Whether the array's end has come.
+    is_over: bool,
 }
 
 impl ArrayReader {
-    /// Takes the next bytes; `each` gets every whole element.
+    /// Takes the next bytes; `each` gets every whole element. What comes behind the end of the array is not read: it has
+    /// no ends of its own, so that it would depend on how it was cut.
     pub(crate) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), EventTooLarge> {
         let mut rest = bytes;
-        while let Some(end) = self.elements.next(rest) {
+        while let Some(end) = self.elements.next(rest).filter(|_| !self.is_over) {
             let (element, tail) = rest.split_at(end.min(rest.len()));
             rest = tail;
+            self.is_over = self.elements.is_closed();
             self.open.extend_from_slice(element);
             if let Some(element) = elements::read(&self.open) {
                 each(b"", element);
             }
             self.open.clear();
         }
-        self.open.extend_from_slice(rest);
+        if !self.is_over {
+            self.open.extend_from_slice(rest);
+        }
         if self.open.len() > MAX_EVENT_BYTES { Err(EventTooLarge) } else { Ok(()) }
     }
 
@@ -125,6 +131,20 @@ mod tests {
                 reader.feed(part, &mut |_, d| seen.push(String::from_utf8_lossy(d).into_owned())).unwrap();
             }
             assert_eq!(seen, [r#"{"a":"]}\"\\"}"#, r#"{"b":[1,{"c":2}]}"#]);
+            assert!(!reader.is_open());
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_an_array_is_not_read_however_it_is_cut() {
+        let stream = br#"[{"a":1}],"b":"c",{"d":2}"#;
+        for chunk in [1, 3, 9, 10, 11, 100] {
+            let mut reader = ArrayReader::default();
+            let mut seen = Vec::new();
+            for part in stream.chunks(chunk) {
+                reader.feed(part, &mut |_, d| seen.push(String::from_utf8_lossy(d).into_owned())).unwrap();
+            }
+            assert_eq!(seen, [r#"{"a":1}"#], "in chunks of {chunk}");
             assert!(!reader.is_open());
         }
     }
