@@ -190,3 +190,15 @@ fn configurations_hold_for_damaged_files() {
     }
     smoke("config", &inputs, targets::config);
 }
+
+#[test]
+fn every_target_of_the_fuzzer_has_its_smoke() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (manifest, here) = (fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap(), include_str!("fuzz_smoke.rs"));
+    let targets: Vec<&str> = manifest.lines().filter_map(|line| line.strip_prefix("path = \"fuzz_targets/")).collect();
+    assert!(targets.len() >= 6);
+    for target in targets {
+        let name = target.trim_end_matches(".rs\"");
+        assert!(here.contains(&format!("smoke(\"{name}\", ")), "{name} is not among the tests");
+    }
+}

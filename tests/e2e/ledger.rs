@@ -248,9 +248,10 @@ fn compare(jobs: &[Job], log: &[Entry], rows: &[Row]) {
                 assert_eq!(row.estimated, [""; 0], "{}", say("no estimate"));
                 assert_eq!(row_counts(row), counts(entry, row), "{}", say("the counts"));
             }
-            if row.estimated.is_empty() && row.input.is_some() {
+            // An attempt that broke off before its content may have told its input, and will never tell the rest.
+            let is_part = row.output.is_none() && entry.outcome != Outcome::Completed;
+            if row.estimated.is_empty() && row.input.is_some() && !is_part {
                 reported += 1;
-                assert_eq!(row_counts(row), counts(entry, row), "{}", say("reported counts"));
                 add(&mut theirs, (&row.user, &row.account, &row.model), counts(entry, row));
                 add(&mut ours, (&row.user, &row.account, &row.model), row_counts(row));
             }

@@ -261,6 +261,7 @@ fn put_call(a: &mut Arr<'_>, call: &ToolCall<'_>, marks: &mut Marks<'_>, job: &m
     });
 }
 
+/// Writes a thought, or keeps its signature for the call behind it; says whether the provider can be given it at all.
 fn put_thinking_block<'m>(
     a: &mut Arr<'_>,
     (text, token): (&str, Option<&'m ReplayToken<'_>>),
