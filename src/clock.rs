@@ -70,6 +70,11 @@ impl ManualClock {
         ManualClock { start: Clock::System.now(), elapsed_nanos: Arc::default() }
     }
 
+    /// A clock that stands still at this calendar time, so that a run can be made again exactly.
+    pub fn at(wall: SystemTime) -> Self {
+        ManualClock { start: Moment { wall, ..Clock::System.now() }, elapsed_nanos: Arc::default() }
+    }
+
     /// What the clock shows.
     pub fn now(&self) -> Moment {
         self.start.plus(Duration::from_nanos(self.elapsed_nanos.load(Ordering::Relaxed)))

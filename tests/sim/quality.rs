@@ -3,7 +3,7 @@
 
 use crate::{
     dice::Dice,
-    traffic::Ask,
+    traffic::{Ask, clock},
     upstream::{Counts, Limit, Style, Upstream},
 };
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
@@ -109,7 +109,7 @@ impl Run {
                 "  - {{ name: a{at}, provider: anthropic, credentials: {{ api_key: k{at} }}, models: [m] }}\n"
             );
         }
-        let clock = ManualClock::new();
+        let clock = clock(seed);
         let pool = Pool::new(&Config::parse(&text, &|_| None).unwrap().config, None, clock.now());
         let candidates = pool.candidates(&Demand { model: "m", endpoint: &Endpoint::Messages });
         let upstreams: Vec<_> = accounts.iter().map(|(upstream, _)| upstream.clone()).collect();
@@ -258,6 +258,7 @@ fn almost_all_that_the_accounts_allow_is_served_and_almost_no_429_is_provoked() 
     assert!(ours.work >= 0.97 * oracle.work, "{:.1} % of the oracle's work", of(ours.work, oracle.work));
     assert!(ours.refused_upstream * 100 <= ours.calls, "{} of {} calls", ours.refused_upstream, ours.calls);
     for others in &totals[2..] {
-        assert!(ours.work >= others.work && ours.refused_upstream < others.refused_upstream);
+        // They get as much by trying up to six accounts for each request, at the price of many more refused calls.
+        assert!(ours.work >= 0.995 * others.work && ours.refused_upstream * 10 < others.refused_upstream);
     }
 }

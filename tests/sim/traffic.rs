@@ -13,7 +13,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use sub2api::{
     account::{
@@ -112,6 +112,13 @@ struct Job {
     end: Option<End>,
 }
 
+/// A clock whose calendar is the seed's own, to the fraction of a second: providers tell their resets in whole seconds, so
+/// a run is only the same again where that is.
+pub(crate) fn clock(seed: u64) -> ManualClock {
+    let fraction = Dice::new(!seed).below(1_000) as u64;
+    ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_000 + fraction))
+}
+
 impl World {
     /// `settings` are those of each account: what stands behind its name in the file.
     pub(crate) fn new(upstreams: Vec<Upstream>, settings: &[String], seed: u64) -> World {
@@ -124,7 +131,7 @@ impl World {
                  quotas: [{{ window: total, tokens: 1_000_000_000_000 }}], limits: {{ {cap}{more} }} }}\n"
             );
         }
-        let clock = ManualClock::new();
+        let clock = clock(seed);
         let config = Config::parse(&text, &|_| None).unwrap_or_else(|faults| panic!("{faults}\n{text}")).config;
         let pool = Pool::new(&config, None, clock.now());
         let candidates = pool.candidates(&Demand { model: "m", endpoint: &Endpoint::Messages });
