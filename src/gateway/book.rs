@@ -11,6 +11,7 @@ use super::{
     state::Shared,
 };
 use crate::{
+    account::{Tokens, Took},
     ledger::{Ack, Counts, Entry, Ledger, Outcome, entry::clip},
     tokens,
     wire::Endpoint,
@@ -86,11 +87,24 @@ pub(super) fn close(shared: &Shared, exchange: &mut Exchange, outcome: Outcome, 
     if let Some(attempt) = &exchange.attempt {
         fill(&mut entry, exchange, attempt);
     }
-    admission::charge(shared, exchange, &entry);
-    if let Some(cost @ 1..) = entry.cost_nanos {
-        shared.live.metrics.cost((&entry.account, &entry.user, &entry.served), cost);
-    }
+    charge(shared, exchange, &entry);
     exchange.ack = row.ledger.as_ref().and_then(|ledger| ledger.submit(entry)).or_else(|| exchange.ack.take());
+}
+
+/// Charges what an attempt used where it counts: the caller's limits, the account's, and the metrics. All go by the row, so
+/// that none of them says anything else than the ledger.
+fn charge(shared: &Shared, exchange: &mut Exchange, entry: &Entry) {
+    admission::charge(shared, exchange, entry);
+    let cost_nanos = entry.cost_nanos.unwrap_or(0);
+    if cost_nanos > 0 {
+        shared.live.metrics.cost((&entry.account, &entry.user, &entry.served), cost_nanos);
+    }
+    let Some(attempt) = &mut exchange.attempt else { return };
+    if attempt.reply.as_ref().is_some_and(|reply| (200..300).contains(&reply.status)) {
+        let used = entry.counts.usage();
+        let tokens = Tokens { input: used.total_input(), output: used.output.unwrap_or(0) };
+        attempt.lease.took(Took { tokens, cost_nanos });
+    }
 }
 
 /// Waits until what has been handed over is in the file, or for the longest time that a reply's end may be put off.

@@ -96,7 +96,7 @@ fn unknown_model(exchange: &Exchange, model: &str, endpoint: &Endpoint) -> Rejec
 
 /// Begins the next attempt, or says why there is none.
 pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(), Rejection> {
-    span::attempt_over(shared, exchange, shared.live.clock.now());
+    span::attempt_over(shared, exchange);
     exchange.attempt = None;
     let failover = exchange.snapshot.config.failover;
     loop {
@@ -259,9 +259,9 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration)
     // So long the conversation's own account is waited for while others could serve.
     let patience = Instant::now() + queue.cooldown;
     let pool = &exchange.snapshot.pool;
-    let mut place = pool.line_up(&plan.candidates, &plan.tried, plan.claim, shared.live.clock.now());
-    let mut waiting = None;
     let begun = shared.live.clock.now();
+    let mut place = pool.line_up(&plan.candidates, &plan.tried, plan.claim, begun);
+    let mut waiting = None;
     let mut now = begun;
     loop {
         let until = |moment: Moment| Instant::now() + moment.since(now) + Duration::from_millis(1);

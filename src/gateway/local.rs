@@ -22,9 +22,9 @@ use pingora::{Result, http::ResponseHeader};
 use pingora_proxy::Session;
 use std::{sync::atomic::Ordering, time::Duration};
 
-/// Longest time spent on reading a refused request's rest, so that the client sees the refusal.
 /// Tells which status an upstream's error had, where the caller gets another one.
 pub(super) const UPSTREAM_STATUS: &str = "x-sub2api-upstream-status";
+/// Longest time spent on reading a refused request's rest, so that the client sees the refusal.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// Takes a request up to its first lease. `Ok(true)` where the gateway answered by itself.

@@ -13,7 +13,7 @@ use super::{
     token,
 };
 use crate::{
-    account::{Tokens, Took, oauth::Trouble},
+    account::oauth::Trouble,
     config::secret::Secret,
     error::{Reason, Rejection},
     ledger,
@@ -32,21 +32,6 @@ pub(super) fn header_came(shared: &Shared, exchange: &Exchange, header: &Respons
     if let Some(attempt) = exchange.attempt.as_ref().filter(|_| !header.status.is_informational()) {
         exchange.snapshot.pool.report_headers(&attempt.lease, &header.headers, shared.live.clock.now());
     }
-}
-
-/// What the answer used, for the account's own limits. Where the provider did not say, what was asked counts.
-fn charge_account(exchange: &mut Exchange) {
-    let request_bytes = exchange.request.as_ref().map_or(0, |request| request.body.len());
-    let Some(attempt) = &mut exchange.attempt else { return };
-    let Some(reply) = attempt.reply.as_ref().filter(|reply| (200..300).contains(&reply.status)) else { return };
-    let usage = &reply.seen().usage;
-    let input = if usage.is_empty() { request_bytes as u64 / 4 } else { usage.total_input() };
-    let tokens = Tokens { input, output: usage.output.unwrap_or(0) };
-    let candidate = &attempt.lease.candidate;
-    let provider = candidate.account.settings.provider.name();
-    let price = exchange.snapshot.config.prices.find(provider, &candidate.upstream_model);
-    let cost_nanos = price.map_or(0, |price| price.cost_nanos(usage));
-    attempt.lease.took(Took { tokens, cost_nanos });
 }
 
 /// The answer's first content has come: the account works.
@@ -382,13 +367,12 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
     book::close(shared, exchange, book::ended(exchange), "");
     log(shared, session, exchange);
     let call = exchange.endpoint().map_or("-", |endpoint| endpoint.name());
-    span::end(shared, exchange, call, shared.live.clock.now());
+    span::end(shared, exchange, call);
     let translation = exchange.attempt.as_ref().and_then(|attempt| attempt.translation.as_ref());
     if let Some((formats, losses)) = translation.and_then(|translation| translation.reply_losses()) {
         telemetry::lost(&exchange.id, formats, losses);
         shared.live.metrics.losses(formats, losses);
     }
-    charge_account(exchange);
     exchange.attempt = None;
     exchange.admission = None;
     if let Some(decision) = exchange.plan.as_mut().and_then(|plan| plan.decision.take()) {

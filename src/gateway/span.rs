@@ -2,7 +2,6 @@
 
 use super::{exchange::Exchange, state::Shared};
 use crate::{
-    clock::Moment,
     metrics,
     provider::verdict::Verdict,
     telemetry::Access,
@@ -33,8 +32,9 @@ pub(super) fn failed(spans: &mut Option<Box<Spans>>, verdict: &Verdict) {
 }
 
 /// The attempt under way is over, whatever came of it.
-pub(super) fn attempt_over(shared: &Shared, exchange: &mut Exchange, now: Moment) {
+pub(super) fn attempt_over(shared: &Shared, exchange: &mut Exchange) {
     let (Some(spans), Some(attempt)) = (&mut exchange.spans, &exchange.attempt) else { return };
+    let now = shared.live.clock.now();
     let candidate = &attempt.lease.candidate;
     let seen = attempt.reply.as_ref().map(|reply| reply.seen());
     spans.attempts.push(AttemptTrace {
@@ -51,9 +51,10 @@ pub(super) fn attempt_over(shared: &Shared, exchange: &mut Exchange, now: Moment
 }
 
 /// Hands a finished request to the exporter.
-pub(super) fn end(shared: &Shared, exchange: &mut Exchange, call: &'static str, now: Moment) {
-    attempt_over(shared, exchange, now);
+pub(super) fn end(shared: &Shared, exchange: &mut Exchange, call: &'static str) {
+    attempt_over(shared, exchange);
     let (Some(spans), Some(queue)) = (exchange.spans.take(), &shared.live.traces) else { return };
+    let now = shared.live.clock.now();
     queue.push(RequestTrace {
         context: spans.context,
         request_id: exchange.id.clone(),

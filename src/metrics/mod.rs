@@ -133,10 +133,10 @@ impl Metrics {
         }
     }
 
-    /// Books a cost in nano-dollars.
+    /// Books a cost in nano-dollars: of an answer, which shows that the model exists.
     pub fn cost(&self, (account, user, model): (&str, &str, &str), nanos: u64) {
         let dollars = nanos as f64 / 1e9;
-        let (account, model) = (self.own.learn(account), self.models.known(model));
+        let (account, model) = (self.own.learn(account), self.models.learn(model));
         self.families.cost.get_or_create(&[("account", account), ("model", model)]).inc_by(dollars);
         self.families.user_cost.get_or_create(&[("user", self.own.learn(user))]).inc_by(dollars);
     }
