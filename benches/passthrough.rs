@@ -212,7 +212,7 @@ fn access() -> Access<'static> {
         request: "req_0123456789abcdef01234567",
         user: "someone",
         key: "01234567",
-        client: "127.0.0.1:50000".to_owned(),
+        client: "127.0.0.1:50000",
         call: "messages",
         format: "anthropic",
         upstream_format: "anthropic",

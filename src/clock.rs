@@ -3,6 +3,7 @@
 //! Everything that decides by time takes a `Moment`; only this file reads the system's clocks.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -48,13 +49,34 @@ pub enum Clock {
 
 impl Clock {
     /// The time now.
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    #[allow(clippy::disallowed_methods, reason = "here the clock is read")]
     pub fn now(&self) -> Moment {
         match self {
-            Clock::System => Moment { mono: Instant::now(), wall: SystemTime::now() },
+            Clock::System => system(Instant::now()),
             Clock::Manual(clock) => clock.now(),
         }
     }
+}
+
+/// How long the calendar is carried on by the monotonic clock before it is looked at again: as late as that a change of
+/// the system's date is seen.
+const CARRIED_ON: Duration = Duration::from_millis(500);
+
+thread_local! {
+    static LOOKED_AT: Cell<Option<Moment>> = const { Cell::new(None) };
+}
+
+/// The moment at which the monotonic clock shows `mono`, which is now. A request asks for the time a dozen times.
+#[allow(clippy::disallowed_methods, reason = "here the clock is read")]
+fn system(mono: Instant) -> Moment {
+    if let Some(then) = LOOKED_AT.get()
+        && let Some(passed) = mono.checked_duration_since(then.mono).filter(|passed| *passed < CARRIED_ON)
+    {
+        return Moment { mono, wall: then.wall + passed };
+    }
+    let now = Moment { mono, wall: SystemTime::now() };
+    LOOKED_AT.set(Some(now));
+    now
 }
 
 /// A clock for tests and simulations.
@@ -89,5 +111,24 @@ impl ManualClock {
 impl Default for ManualClock {
     fn default() -> Self {
         ManualClock::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "compares with the system's clocks")]
+    fn the_calendar_is_the_systems_however_often_it_is_asked() {
+        const SLACK: Duration = Duration::from_millis(20);
+        let mut last = Clock::System.now();
+        for _ in 0..4 {
+            let (before, now, after) = (SystemTime::now(), Clock::System.now(), SystemTime::now());
+            assert!(now.wall + SLACK >= before && now.wall <= after + SLACK);
+            assert!(now.mono >= last.mono);
+            last = now;
+            std::thread::sleep(CARRIED_ON / 3);
+        }
     }
 }

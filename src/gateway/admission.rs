@@ -56,9 +56,20 @@ pub(super) fn admit(shared: &Shared, exchange: &mut Exchange, endpoint: &Endpoin
         }
         Ok(permit)
     });
-    exchange.rates = limiter.rates(&caller.subjects, now);
-    exchange.admission = Some(admitted.map_err(|refusal| refusal.into_rejection(now))?);
-    Ok(())
+    match admitted {
+        Ok(permit) => {
+            // A call that sets nothing aside has no better time to learn its rates.
+            if endpoint.is_counting() {
+                exchange.rates = permit.rates(now);
+            }
+            exchange.admission = Some(permit);
+            Ok(())
+        }
+        Err(refusal) => {
+            exchange.rates = limiter.rates(&caller.subjects, now);
+            Err(refusal.into_rejection(now))
+        }
+    }
 }
 
 /// Sets aside what the request may use.

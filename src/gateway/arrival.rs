@@ -3,7 +3,13 @@
 //! Pingora bounds the wait for each piece of a head, never for all of it. Here a connection that serves no request within
 //! the time is given up; from the moment that a request is there (Pingora makes its context then) nothing is.
 
-use std::{cell::Cell, future::Future, pin::pin, time::Duration};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 use tokio::time::sleep;
 
 tokio::task_local! {
@@ -18,17 +24,22 @@ pub(super) fn told() {
 }
 
 /// Serves one request of a connection; `None` if its head has not come within this time.
-pub async fn head_within<F: Future>(time: Duration, serving: F) -> Option<F::Output> {
-    let watched = async {
-        let mut serving = pin!(serving);
-        tokio::select! {
-            biased;
-            served = &mut serving => return Some(served),
-            () = sleep(time) => {}
+pub async fn head_within<F: Future + Unpin>(time: Duration, mut serving: F) -> Option<F::Output> {
+    let mut timer = pin!(Some(sleep(time)));
+    poll_fn(move |context| {
+        // Once the head is there nothing is left to watch, and the request is served as if nobody did.
+        let Some(waiting) = timer.as_mut().as_pin_mut() else { return Pin::new(&mut serving).poll(context).map(Some) };
+        let step = || (Pin::new(&mut serving).poll(context), ARRIVED.with(Cell::get));
+        match ARRIVED.sync_scope(Cell::new(false), step) {
+            (Poll::Ready(served), _) => Poll::Ready(Some(served)),
+            (Poll::Pending, false) => waiting.poll(context).map(|()| None),
+            (Poll::Pending, true) => {
+                timer.set(None);
+                Poll::Pending
+            }
         }
-        if ARRIVED.with(Cell::get) { Some(serving.await) } else { None }
-    };
-    ARRIVED.scope(Cell::new(false), watched).await
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -50,11 +61,11 @@ mod tests {
             sleep(TIME * 5).await;
             7
         };
-        assert_eq!(head_within(TIME, serving).await, Some(7));
+        assert_eq!(head_within(TIME, Box::pin(serving)).await, Some(7));
     }
 
     #[tokio::test]
     async fn what_ends_in_time_is_not_waited_for() {
-        assert_eq!(head_within(TIME, async { 3 }).await, Some(3));
+        assert_eq!(head_within(TIME, Box::pin(async { 3 })).await, Some(3));
     }
 }

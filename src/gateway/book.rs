@@ -57,7 +57,7 @@ pub(super) fn open(shared: &Shared, exchange: &mut Exchange) {
         upstream_format: attempt.endpoint.format().name(),
         stream: request.is_some_and(|request| request.stream),
         bytes_in: request.map_or(0, |request| request.body.len() as u64),
-        client: exchange.client.map(|address| address.to_string()).unwrap_or_default(),
+        client: exchange.client_shown.clone(),
         // What a row says that nobody closes.
         failure: "lost",
         ..Entry::default()

@@ -7,22 +7,27 @@ use crate::{
 };
 use http::HeaderMap;
 
-/// Where clients name their session, the most particular first: Codex (a thread of a session), Claude Code, opencode.
-const SESSION_HEADERS: [&str; 8] = [
-    "thread-id",
-    "x-claude-code-session-id",
-    "session-id",
-    "session_id",
-    "x-session-id",
-    "x-session-affinity",
-    "x-conversation-id",
-    "conversation_id",
-];
+/// How particular a header is that names the client's session, 0 being the most: Codex (a thread of a session), Claude
+/// Code, opencode. `None` for any other header.
+fn particularity(header: &str) -> Option<u8> {
+    Some(match header {
+        "thread-id" => 0,
+        "x-claude-code-session-id" => 1,
+        "session-id" => 2,
+        "session_id" => 3,
+        "x-session-id" => 4,
+        "x-session-affinity" => 5,
+        "x-conversation-id" => 6,
+        "conversation_id" => 7,
+        _ => return None,
+    })
+}
 
 /// The session that the headers name.
 pub(super) fn session(headers: &HeaderMap) -> Option<u64> {
-    let named = SESSION_HEADERS.iter().find_map(|name| headers.get(*name).filter(|value| !value.is_empty()));
-    named.map(|value| hash_of(value.as_bytes()))
+    let named = headers.iter().filter(|(_, value)| !value.is_empty());
+    let sessions = named.filter_map(|(name, value)| Some((particularity(name.as_str())?, value)));
+    sessions.min_by_key(|(particularity, _)| *particularity).map(|(_, value)| hash_of(value.as_bytes()))
 }
 
 /// The claim of a request. A conversation is a user's own, and another one for each model.

@@ -7,7 +7,7 @@
 //!
 //! The `Session` trait is not part of Pingora's stable interface: Pingora is pinned, and this file holds all that would change.
 
-use super::{book, gather::Gathered};
+use super::{alarm::Alarm, book, gather::Gathered};
 use crate::ledger::Ack;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,12 +26,14 @@ use pingora::{
 };
 use pingora_proxy::Session;
 use std::{
+    future::{Future, poll_fn},
     mem,
-    pin::Pin,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// No content came in time.
 pub(super) const FIRST_TIMEOUT: ErrorType = ErrorType::Custom("FirstContentTimeout");
@@ -170,7 +172,7 @@ pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) 
         ended: false,
         last: Instant::now(),
         pinged: Instant::now(),
-        timer: None,
+        alarm: Alarm::default(),
     }));
     link
 }
@@ -216,7 +218,7 @@ struct Adapter {
     last: Instant,
     /// When the last keep-alive went out; it does not count as life of the upstream.
     pinged: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl Drop for Adapter {
@@ -394,16 +396,17 @@ impl Adapter {
         Ok(())
     }
 
-    fn take_timer(&mut self, due: Instant) -> Pin<Box<Sleep>> {
-        match self.timer.take() {
-            // Deadlines mostly move away, so a timer that is set too early is kept: it fires once and is set again.
-            Some(timer) if !timer.is_elapsed() && timer.deadline() <= due => timer,
-            Some(mut timer) => {
-                timer.as_mut().reset(due);
-                timer
-            }
-            None => Box::pin(tokio::time::sleep_until(due)),
-        }
+    /// Waits for a word of the client; `None` where the time came first, or might have. May be dropped half way: the timer
+    /// stays.
+    #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
+    async fn read_until(&mut self, due: Instant) -> Option<Result<Option<Bytes>>> {
+        let client = self.inner.as_mut().expect("the adapter holds the session");
+        let mut read = pin!(client.read_body_or_idle(true));
+        poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => self.alarm.poll(due, context).map(|()| None),
+        })
+        .await
     }
 }
 
@@ -445,14 +448,10 @@ impl CustomSession for Adapter {
                 self.write_gathered().await?;
             }
             let (due, what) = self.next_due();
-            let mut timer = self.take_timer(due);
-            let fired = tokio::select! {
-                biased;
-                read = self.inner_mut().read_body_or_idle(true) => return read,
-                () = timer.as_mut() => true,
-            };
-            self.timer = Some(timer);
-            if fired && Instant::now() >= due {
+            if let Some(read) = self.read_until(due).await {
+                return read;
+            }
+            if Instant::now() >= due {
                 match what {
                     Due::First => return Error::e_explain(FIRST_TIMEOUT, "no content in time"),
                     Due::Idle => return Error::e_explain(IDLE_TIMEOUT, "the answer stopped"),

@@ -53,6 +53,8 @@ pub struct Exchange {
     pub(super) caller: Option<Caller>,
     /// Where the caller is, as far as that is known.
     pub(super) client: Option<IpAddr>,
+    /// The same as text; empty where there is none.
+    pub(super) client_shown: String,
     /// What the request has taken of its caller's limits.
     pub(super) admission: Option<Permit>,
     /// What is left of the caller's rates.
@@ -276,6 +278,7 @@ impl Exchange {
             route: None,
             caller: None,
             client: None,
+            client_shown: String::new(),
             admission: None,
             rates: Rates::default(),
             estimate: Estimate::default(),

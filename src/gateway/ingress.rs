@@ -2,7 +2,7 @@
 //!
 //! Nothing of a body is read before the key is known to be good. The key itself never leaves this file.
 
-use super::{bounds::BodyPermit, exchange::Exchange, state::Shared};
+use super::{bounds::BodyPermit, exchange::Exchange, names, state::Shared};
 use crate::{
     config::Bounds,
     error::{Reason, Rejection},
@@ -10,7 +10,7 @@ use crate::{
     wire::WireFormat,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 use std::time::Duration;
@@ -58,16 +58,17 @@ pub(super) fn authenticate(
 
 /// The caller's key, from whichever place it was sent in.
 fn caller_key(headers: &HeaderMap, query: Option<&str>, format: WireFormat) -> Option<String> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim).filter(|v| !v.is_empty());
+    let text =
+        |name: &HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim).filter(|v| !v.is_empty());
     let bearer = || {
-        let (scheme, key) = text("authorization")?.split_once(' ')?;
+        let (scheme, key) = text(&header::AUTHORIZATION)?.split_once(' ')?;
         Some(key.trim()).filter(|key| scheme.eq_ignore_ascii_case("bearer") && !key.is_empty())
     };
     let in_query = || {
         let pairs = query.filter(|_| format == WireFormat::Gemini)?.split('&');
         pairs.filter_map(|pair| pair.strip_prefix("key=")).find(|key| !key.is_empty())
     };
-    let named = || text("x-api-key").or_else(|| text("x-goog-api-key")).or_else(|| text("api-key"));
+    let named = || text(&names::X_API_KEY).or_else(|| text(&names::X_GOOG_API_KEY)).or_else(|| text(&names::API_KEY));
     bearer().or_else(named).or_else(in_query).map(str::to_owned)
 }
 

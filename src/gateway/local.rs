@@ -5,7 +5,7 @@ use super::{
     bounds::RequestPermit,
     claim, dispatch, downstream, estimate,
     exchange::{Answer, Exchange, Outcome, Request},
-    ingress, internal, origin, rates, relay,
+    ingress, internal, names, origin, rates, relay,
     route::{self, Target},
     settle, span,
     state::Shared,
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     config::Translation,
     error::{Reason, Rejection},
+    limit::limiter::Rates,
     wire::{Endpoint, WireFormat, envelope},
 };
 use bytes::Bytes;
@@ -32,7 +33,7 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     let (permit, requests) = RequestPermit::take(&shared.live.counters);
     exchange.permit = Some(permit);
     adopt_id(session, exchange);
-    span::begin(shared, exchange, session.get_header("traceparent").and_then(|value| value.to_str().ok()));
+    span::begin(shared, exchange, session.get_header(&names::TRACEPARENT).and_then(|value| value.to_str().ok()));
     let config = exchange.snapshot.clone();
     let bounds = &config.config.bounds;
     session.as_downstream_mut().set_read_timeout(Some(bounds.client_read));
@@ -45,6 +46,7 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     let head = session.req_header();
     let peer = session.client_addr().and_then(|address| Some(address.as_inet()?.ip()));
     exchange.client = peer.map(|peer| origin::address(peer, &head.headers, &config.config.client_address));
+    exchange.client_shown = exchange.client.map(origin::shown).unwrap_or_default();
     match route::route(&head.method, head.uri.path(), head.uri.query(), &head.headers) {
         Ok(route) => {
             exchange.format = route.format;
@@ -103,7 +105,7 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
 /// Whether the configuration, the user or the request itself forbids any loss in translation.
 fn is_strict(session: &Session, exchange: &Exchange) -> bool {
     let user = exchange.caller.as_ref().map(|caller| caller.user.translation);
-    let asked = session.get_header("x-sub2api-translation").is_some_and(|value| value.as_bytes() == b"strict");
+    let asked = session.get_header(&names::TRANSLATION).is_some_and(|value| value.as_bytes() == b"strict");
     asked || [Some(exchange.snapshot.config.translation), user].contains(&Some(Translation::Strict))
 }
 
@@ -122,7 +124,7 @@ async fn lease_or_leave(shared: &Shared, session: &mut Session, exchange: &mut E
 
 /// The client's own id for the request, if it is a decent one.
 fn adopt_id(session: &Session, exchange: &mut Exchange) {
-    let told = session.get_header("x-request-id").and_then(|value| value.to_str().ok());
+    let told = session.get_header(&names::REQUEST_ID).and_then(|value| value.to_str().ok());
     let decent = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
     };
@@ -211,6 +213,9 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, rejec
         return Ok(());
     }
     exchange.refuse(rejection);
+    if let Some(permit) = exchange.admission.as_ref().filter(|_| exchange.rates == Rates::default()) {
+        exchange.rates = permit.rates(exchange.started);
+    }
     let format = exchange.format.behaviour();
     let body: Bytes = format.error_body(rejection, &exchange.id).into();
     let mut header = head(exchange, exchange.status, Some(HeaderValue::from_static("application/json")), body.len())?;

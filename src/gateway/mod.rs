@@ -4,6 +4,7 @@
 //! `upstream` (the way out), `relay` (the answer), `downstream` (holding and timers), `settle` (the end).
 
 mod admission;
+mod alarm;
 mod arrival;
 mod book;
 mod bounds;
@@ -21,6 +22,7 @@ mod ingress;
 mod lane;
 mod local;
 mod mask;
+mod names;
 mod origin;
 mod rates;
 mod relay;

@@ -38,6 +38,19 @@ pub(super) fn address(peer: IpAddr, headers: &HeaderMap, settings: &ClientAddres
     last
 }
 
+/// An address as text. Every request's is written, hence not by the general formatter.
+pub(super) fn shown(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
+}
+
 /// Whether an address lies in one of the networks.
 pub(super) fn within(address: IpAddr, networks: &[IpNet]) -> bool {
     let address = address.to_canonical();
@@ -73,6 +86,13 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         address(peer.parse().unwrap(), &headers, settings).to_string()
+    }
+
+    #[test]
+    fn an_address_is_shown_as_the_library_shows_it() {
+        for text in ["0.0.0.0", "127.0.0.1", "255.255.255.255", "10.1.20.99", "::1", "2001:db8::7"] {
+            assert_eq!(shown(text.parse().unwrap()), text);
+        }
     }
 
     #[test]

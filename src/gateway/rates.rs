@@ -41,19 +41,29 @@ pub(super) fn insert(header: &mut ResponseHeader, rates: &Rates, format: WireFor
 
 fn write(header: &mut ResponseHeader, names: [&'static str; 3], room: &Room, reset: String) -> Result<()> {
     let [limit, remaining, until] = names;
-    header.insert_header(limit, room.limit.to_string())?;
-    header.insert_header(remaining, room.remaining.to_string())?;
+    header.insert_header(limit, room.limit)?;
+    header.insert_header(remaining, room.remaining)?;
     header.insert_header(until, reset)
 }
 
 /// A time as OpenAI writes it: `17ms`, `8s`, `1m0s`.
 fn span(time: Duration) -> String {
-    let millis = time.as_millis();
-    if millis < 1_000 {
-        return format!("{millis}ms");
-    }
+    let mut text = String::with_capacity(16);
+    let mut put = |number: u64, unit: &str| {
+        text.push_str(itoa::Buffer::new().format(number));
+        text.push_str(unit);
+    };
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let seconds = millis.div_ceil(1_000);
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+    match (millis, seconds) {
+        (..1_000, _) => put(millis, "ms"),
+        (_, ..60) => put(seconds, "s"),
+        _ => {
+            put(seconds / 60, "m");
+            put(seconds % 60, "s");
+        }
+    }
+    text
 }
 
 #[cfg(test)]

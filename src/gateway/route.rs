@@ -3,6 +3,7 @@
 //! Clients differ in what they append to a base URL, so every path answers with and without its version segment and
 //! under each provider's prefix.
 
+use super::names;
 use crate::{
     error::{Reason, Rejection},
     wire::{Endpoint, WireFormat},
@@ -117,9 +118,9 @@ fn strip_prefixes(path: &str) -> (&str, Option<WireFormat>, Option<&'static str>
 fn asking_client(prefix: Option<WireFormat>, headers: &HeaderMap) -> WireFormat {
     if let Some(format) = prefix {
         format
-    } else if headers.contains_key("anthropic-version") {
+    } else if headers.contains_key(&names::ANTHROPIC_VERSION) {
         WireFormat::Anthropic
-    } else if headers.contains_key("x-goog-api-key") || headers.contains_key("x-goog-api-client") {
+    } else if headers.contains_key(&names::X_GOOG_API_KEY) || headers.contains_key(&names::X_GOOG_API_CLIENT) {
         WireFormat::Gemini
     } else {
         WireFormat::OpenaiChat

@@ -390,7 +390,7 @@ fn log(shared: &Shared, session: &Session, exchange: &Exchange) {
         request: &exchange.id,
         user: exchange.caller.as_ref().map_or("-", |caller| caller.user.name.as_str()),
         key: exchange.caller.as_ref().map_or("-", |caller| &caller.key_id),
-        client: exchange.client.map(|address| address.to_string()).unwrap_or_default(),
+        client: &exchange.client_shown,
         call: exchange.endpoint().map_or("-", |endpoint| endpoint.name()),
         format: exchange.format.name(),
         upstream_format: attempt.map_or("-", |attempt| attempt.endpoint.format().name()),

@@ -135,7 +135,7 @@ struct Layer {
     rules: Vec<PriceRule>,
     /// Rules by a model's whole name.
     exact: HashMap<String, Vec<usize>>,
-    /// Rules by the beginning of names, the longest first.
+    /// Rules by the beginning of names, in the order of the alphabet: before a name stand all of its beginnings.
     beginnings: Vec<(String, usize)>,
 }
 
@@ -150,27 +150,34 @@ impl Layer {
                 }
             }
         }
-        layer.beginnings.sort_by_key(|(beginning, _)| std::cmp::Reverse(beginning.len()));
+        layer.beginnings.sort();
         layer.rules = rules;
         layer
     }
 
     fn find(&self, provider: &str, model: &str) -> Option<&Price> {
         let whole = self.exact.get(model).and_then(|rules| self.best(provider, rules.iter().copied()));
-        whole.or_else(|| {
-            let mut rest = self.beginnings.as_slice();
-            while let Some(first) = rest.iter().position(|(beginning, _)| model.starts_with(beginning.as_str())) {
-                let matching = rest.get(first..).unwrap_or_default();
-                let beginning = matching.first().map(|(beginning, _)| beginning.as_str()).unwrap_or_default();
-                let same = matching.iter().take_while(|(other, _)| other.len() == beginning.len());
-                let rules = same.filter(|(other, _)| other == beginning).map(|(_, at)| *at);
-                if let Some(price) = self.best(provider, rules) {
+        whole.or_else(|| self.find_by_beginning(provider, model.as_bytes()))
+    }
+
+    /// By the longest beginning of the name that a rule has. Every step looks at the closest entry before what is left of
+    /// the name: it is a beginning, or shares so much with the name that no longer one can be.
+    fn find_by_beginning(&self, provider: &str, name: &[u8]) -> Option<&Price> {
+        let (mut entries, mut left) = (self.beginnings.as_slice(), name);
+        loop {
+            entries = entries.get(..entries.partition_point(|(entry, _)| entry.as_bytes() <= left))?;
+            let (last, _) = entries.last()?;
+            let shared = last.bytes().zip(left).take_while(|(a, b)| a == *b).count();
+            if shared == last.len() {
+                let first = entries.partition_point(|(entry, _)| entry < last);
+                let (before, same) = entries.split_at_checked(first)?;
+                if let Some(price) = self.best(provider, same.iter().map(|(_, at)| *at)) {
                     return Some(price);
                 }
-                rest = matching.get(1..).unwrap_or_default();
+                entries = before;
             }
-            None
-        })
+            left = left.get(..shared)?;
+        }
     }
 
     /// Of rules for the same name: the provider's own, else one for all.
@@ -317,6 +324,19 @@ mod tests {
             let price = Price { rates, image: input, tool_call: output, ..Price::default() };
             prop_assert!(price.cost_nanos(&usage) <= MOST_NANOS);
             prop_assert!(price.most_nanos(input, output, cache_read) <= MOST_NANOS);
+        }
+
+        #[test]
+        fn the_longest_beginning_that_a_name_has_is_found(
+            names in prop::collection::vec("[ab]{0,4}", 0..12),
+            model in "[ab]{0,6}",
+        ) {
+            let rules = names.iter().enumerate().map(|(at, name)| rule(&[&format!("{name}*")], &[], at as u64)).collect();
+            let table = PriceTable::new(vec![rules], Unpriced::TokensOnly);
+            let fits = names.iter().enumerate().filter(|(_, name)| model.starts_with(name.as_str()));
+            // Of two rules for the same beginning the first one counts.
+            let expected = fits.rev().max_by_key(|(_, name)| name.len()).map(|(at, _)| at as u64);
+            prop_assert_eq!(table.find("openai", &model).map(|price| price.rates.input), expected);
         }
 
         #[test]

@@ -179,7 +179,7 @@ mod tests {
             request: "r",
             user: "ada",
             key: "-",
-            client: String::new(),
+            client: "",
             call: "messages",
             format: "anthropic",
             upstream_format: "openai_chat",

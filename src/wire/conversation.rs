@@ -122,8 +122,8 @@ impl<'de> Visitor<'de> for &mut Leading {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut turns: A) -> Result<(), A::Error> {
         for _ in 0..MOST_LEADING_TURNS {
-            let Some(turn) = turns.next_element::<&RawValue>()? else { break };
-            let Ok(Turn { role, content }) = serde_json::from_str(turn.get()) else { continue };
+            let Some(lenient::Maybe(turn)) = turns.next_element::<lenient::Maybe<Turn<'de>>>()? else { break };
+            let Some(Turn { role, content }) = turn else { continue };
             let role = role.map_or("user", RawValue::get).trim_matches('"');
             self.hash.part(role.as_bytes());
             if let Some(content) = content {
@@ -148,14 +148,15 @@ struct Turn<'a> {
 
 /// Clients move `cache_control` on from turn to turn: it is left out of a turn's blocks.
 fn add_content(hash: &mut Hash, content: &RawValue) {
-    match serde_json::from_str::<Vec<lenient::Maybe<Block<'_>>>>(content.get()) {
-        Ok(blocks) => blocks.iter().filter_map(|block| block.0.as_ref()).for_each(|block| {
+    let is_blocks = content.get().starts_with('[');
+    match is_blocks.then(|| serde_json::from_str::<Vec<lenient::Maybe<Block<'_>>>>(content.get())) {
+        Some(Ok(blocks)) => blocks.iter().filter_map(|block| block.0.as_ref()).for_each(|block| {
             block.0.iter().for_each(|(name, value)| {
                 hash.part(name.as_bytes());
                 hash.part(value.get().as_bytes());
             });
         }),
-        Err(_) => hash.part(content.get().as_bytes()),
+        Some(Err(_)) | None => hash.part(content.get().as_bytes()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! followed by a colon is a real key, at whatever depth. That is enough to see that an event has nothing to tell; what
 //! it tells is for a parser to say.
 
+use aho_corasick::packed;
 use memchr::memmem::Finder;
 use serde::de::IgnoredAny;
 use std::sync::LazyLock;
@@ -41,10 +42,53 @@ impl Key {
     /// What follows the key's colon, for each place where the key stands.
     fn values<'a>(&self, json: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let length = self.0.needle().len();
-        self.0.find_iter(json).filter_map(move |at| {
-            let after = json.get(at + length..)?.trim_ascii_start();
-            Some(after.strip_prefix(b":")?.trim_ascii_start())
-        })
+        self.0.find_iter(json).filter_map(move |at| value(json, at + length))
+    }
+}
+
+/// What follows the colon of a key that ends there; `None` for a text that is no key.
+fn value(json: &[u8], end: usize) -> Option<&[u8]> {
+    let after = json.get(end..)?.trim_ascii_start();
+    Some(after.strip_prefix(b":")?.trim_ascii_start())
+}
+
+/// Several keys, looked for all at once.
+#[derive(Debug)]
+pub(crate) struct Keys(LazyLock<Finders>);
+
+/// What finds them.
+#[derive(Debug)]
+pub(crate) struct Finders {
+    words: Vec<Finder<'static>>,
+    /// None on processors without the instructions that it needs.
+    together: Option<packed::Searcher>,
+}
+
+impl Keys {
+    /// The keys, given with their quotes; `make` is called once.
+    pub(crate) const fn new(make: fn() -> Finders) -> Self {
+        Keys(LazyLock::new(make))
+    }
+
+    /// Which of the keys, by their places in the list, stand there with any value but null; as often as they do.
+    pub(crate) fn said<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        self.0.said(json)
+    }
+}
+
+impl Finders {
+    fn said<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        let is_said = move |end| value(json, end).is_some_and(|value| !value.starts_with(b"null"));
+        let together = self.together.as_ref().map(|together| together.find_iter(json));
+        let together = together.into_iter().flatten().map(|found| (found.pattern().as_usize(), found.end()));
+        let alone = self.words.iter().enumerate().filter(|_| self.together.is_none());
+        let alone = alone.flat_map(|(key, word)| word.find_iter(json).map(move |at| (key, at + word.needle().len())));
+        together.chain(alone).filter(move |(_, end)| is_said(*end)).map(|(key, _)| key)
+    }
+
+    pub(crate) fn new(keys: &'static [&'static str]) -> Finders {
+        let words = keys.iter().map(|key| Finder::new(*key)).collect();
+        Finders { words, together: packed::Searcher::new(keys) }
     }
 }
 
@@ -68,6 +112,14 @@ macro_rules! key {
 }
 pub(crate) use key;
 
+/// Declares [`Keys`] for names.
+macro_rules! keys {
+    ($($name:literal),+) => {
+        $crate::wire::telltale::Keys::new(|| $crate::wire::telltale::Finders::new(&[$(concat!("\"", $name, "\"")),+]))
+    };
+}
+pub(crate) use keys;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +139,28 @@ mod tests {
             (r#"{"usage_x":1}"#, false),
         ] {
             assert_eq!(USAGE.is_said(json.as_bytes()), said, "{json}");
+        }
+    }
+
+    #[test]
+    fn several_keys_are_found_together_as_each_is_alone() {
+        static BOTH: Keys = keys!("usage", "error");
+        let together = Finders::new(&["\"usage\"", "\"error\""]);
+        let alone = Finders { together: None, ..Finders::new(&["\"usage\"", "\"error\""]) };
+        for finders in [together, alone] {
+            for (json, said) in [
+                (r#"{"text":"a long text that has nothing to tell","usage":{"a":1},"error":null}"#, vec![0]),
+                (r#"{"error" : 0,"x":{"usage": {}}, "a":"padding padding padding padding"}"#, vec![0, 1]),
+                (r#"{"text":"say \"usage\": 1 and \"error\": 2 as often as you like"}"#, vec![]),
+                (r#"{"usage":"error","text":"the value of one is the name of the other"}"#, vec![0]),
+                (r#"{"error":1}"#, vec![1]),
+                ("", vec![]),
+            ] {
+                let mut found: Vec<_> = finders.said(json.as_bytes()).collect();
+                found.sort_unstable();
+                assert_eq!(found, said, "{json}");
+                assert_eq!(BOTH.said(json.as_bytes()).count(), said.len());
+            }
         }
     }
 

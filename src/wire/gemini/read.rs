@@ -5,7 +5,7 @@ use crate::wire::{
     elements::{self, Elements},
     lenient::{self, Count, Filled, Many, Maybe, Word},
     tap::Seen,
-    telltale::{Key, key},
+    telltale::{Key, Keys, key, keys},
     upstream_error,
 };
 use serde::{
@@ -16,8 +16,7 @@ use std::fmt;
 
 static USAGE: Key = key!("usageMetadata");
 static FINISH: Key = key!("finishReason");
-static BLOCK: Key = key!("blockReason");
-static ERROR: Key = key!("error");
+static TELLTALES: Keys = keys!("usageMetadata", "finishReason", "error", "blockReason");
 static MODEL: Key = key!("modelVersion");
 
 /// One chunk of a stream, or a whole reply.
@@ -138,7 +137,7 @@ pub(super) fn event(data: &[u8], seen: &mut Seen) {
 }
 
 fn tells_anything(data: &[u8]) -> bool {
-    USAGE.is_said(data) || FINISH.is_said(data) || ERROR.is_said(data) || BLOCK.is_said(data)
+    TELLTALES.said(data).next().is_some()
 }
 
 fn each_element(array: &[u8], seen: &mut Seen) {

@@ -6,17 +6,18 @@ use crate::wire::{
     Usage,
     lenient::{self, Count, Filled, Many, Maybe, Word},
     tap::Seen,
-    telltale::{Key, key},
+    telltale::{Key, Keys, key, keys},
     upstream_error,
 };
 use serde::Deserialize;
 
 static USAGE: Key = key!("usage");
 static FINISH: Key = key!("finish_reason");
-static ERROR: Key = key!("error");
 static MODEL: Key = key!("model");
 static TYPE: Key = key!("type");
-static CHOICES: Key = key!("choices");
+static TELLTALES: Keys = keys!("choices", "finish_reason", "usage", "error");
+/// The place of `choices` among them.
+const CHOICES: usize = 0;
 
 /// One chunk of a stream, or a whole reply: the facts in both stand at the same places.
 #[derive(Default, Deserialize)]
@@ -207,7 +208,14 @@ fn typed_event(kind: &str, chunk: &Chunk<'_>, seen: &mut Seen) {
 /// Whether a chunk that comes after the first content can have more to say than further content. One without choices
 /// can be anything: usage, an error in some vendor's shape, an event of a call that names its events.
 fn tells_anything(data: &[u8]) -> bool {
-    !CHOICES.is_said(data) || FINISH.is_said(data) || USAGE.is_said(data) || ERROR.is_said(data)
+    let mut has_choices = false;
+    for key in TELLTALES.said(data) {
+        match key {
+            CHOICES => has_choices = true,
+            _ => return true,
+        }
+    }
+    !has_choices
 }
 
 /// Reads a whole reply.
