@@ -338,19 +338,23 @@ impl Adapter {
     }
 
     /// Writes to the client, within the total time.
+    #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let total = self.total;
-        let inner = self.inner_mut();
-        let written = tokio::time::timeout_at(total, async {
-            if inner.has_pending_downstream_proxy_tasks() {
-                inner.write_downstream_proxy_tasks().await?;
+        let client = self.inner.as_mut().expect("the adapter holds the session");
+        let mut written = pin!(async {
+            if client.has_pending_downstream_proxy_tasks() {
+                client.write_downstream_proxy_tasks().await?;
             }
-            inner.response_duplex_vec(tasks).await
+            client.response_duplex_vec(tasks).await
         });
-        match written.await {
-            Ok(result) => result,
-            Err(_) => Error::e_explain(TOTAL_WRITE_TIMEOUT, "the client did not take the answer in time"),
-        }
+        poll_fn(|context| match written.as_mut().poll(context) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => self
+                .alarm
+                .poll_due(self.total, context)
+                .map(|()| Error::e_explain(TOTAL_WRITE_TIMEOUT, "the client did not take the answer in time")),
+        })
+        .await
     }
 
     /// Takes a batch of an answer that may go out, and gives back what is to be written now.

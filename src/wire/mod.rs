@@ -104,6 +104,9 @@ pub trait Format: Send + Sync {
     /// A keep-alive for a silent stream that this format's clients ignore.
     fn ping(&self, shape: tap::Shape) -> &'static [u8];
 
+    /// Whether an event of an answer that has begun, and not ended, tells nothing but more of the answer.
+    fn only_adds(&self, name: &[u8], data: &[u8]) -> bool;
+
     /// Reads one stream event (`name` from its `event:` line, `data` its joined data lines) into `seen`.
     fn read_event(&self, name: &[u8], data: &[u8], seen: &mut tap::Seen);
 

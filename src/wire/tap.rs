@@ -5,12 +5,14 @@
 //! or the start and the end of a reply that is too long to keep.
 
 mod clip;
+mod repeat;
 mod seen;
 mod whole;
 
 use super::{WireFormat, elements, elements::Elements, sse, sse::Boundaries};
 use bytes::{Bytes, BytesMut};
 use clip::Clip;
+use repeat::Repeat;
 pub use seen::{Alternatives, Seen, Shape, UpstreamError, Volume};
 use whole::Whole;
 
@@ -47,6 +49,7 @@ struct Events {
     /// Whether the stream ended inside an event.
     cut: bool,
     scratch: Vec<u8>,
+    repeat: Repeat,
 }
 
 #[derive(Debug)]
@@ -174,7 +177,8 @@ struct Reading<'a> {
 
 impl Events {
     fn new(framing: Framing) -> Self {
-        Events { framing, held: BytesMut::new(), long: None, cut: false, scratch: Vec::new() }
+        let (held, scratch, repeat) = (BytesMut::new(), Vec::new(), Repeat::default());
+        Events { framing, held, long: None, cut: false, scratch, repeat }
     }
 
     fn feed(&mut self, mut chunk: Bytes, reading: &mut Reading<'_>, max_event_bytes: usize) -> Bytes {
@@ -265,16 +269,25 @@ impl Events {
     }
 
     fn read(&mut self, event: &[u8], reading: &mut Reading<'_>) {
+        let is_answering = reading.seen.content && !reading.seen.terminal;
+        if is_answering && self.repeat.is_like(event) {
+            reading.seen.events += 1;
+            return reading.seen.volume.add(event.len());
+        }
         let said = match self.framing {
             Framing::Sse(_) => sse::read(event, &mut self.scratch),
             Framing::Array(_) => elements::read(event).map(|data| sse::Event { name: b"", data }),
         };
-        if let Some(said) = said {
-            reading.format.behaviour().read_event(said.name, said.data, reading.seen);
-            reading.seen.events += 1;
-            if reading.seen.content && !reading.seen.terminal {
-                reading.seen.volume.add(said.data.len());
-            }
+        let Some(said) = said else { return };
+        let format = reading.format.behaviour();
+        if is_answering && format.only_adds(said.name, said.data) {
+            self.repeat.keep(event);
+        } else {
+            format.read_event(said.name, said.data, reading.seen);
+        }
+        reading.seen.events += 1;
+        if reading.seen.content && !reading.seen.terminal {
+            reading.seen.volume.add(event.len());
         }
     }
 

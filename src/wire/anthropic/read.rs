@@ -109,9 +109,6 @@ impl Delta<'_> {
 
 /// Reads one stream event.
 pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
-    if seen.content && is_delta(name, data) && !ERROR.is_said(data) {
-        return;
-    }
     if upstream_error::is_event(name, data) {
         return seen.fail(|| upstream_error::read(data));
     }
@@ -153,8 +150,12 @@ fn whole(data: &[u8], seen: &mut Seen) {
 }
 
 /// Whether an event only adds to an answer that has begun. Told by its name, or by the first type in its data.
-fn is_delta(name: &[u8], data: &[u8]) -> bool {
-    if name.is_empty() { TYPE.first_text(data) == Some("content_block_delta") } else { name == b"content_block_delta" }
+pub(super) fn only_adds(name: &[u8], data: &[u8]) -> bool {
+    let is_delta = match name {
+        b"" => TYPE.first_text(data) == Some("content_block_delta"),
+        name => name == b"content_block_delta",
+    };
+    is_delta && !ERROR.is_said(data)
 }
 
 /// Reads a whole reply.

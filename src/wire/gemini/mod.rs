@@ -48,6 +48,9 @@ impl Format for Gemini {
             tap::Shape::Json | tap::Shape::Opaque => b"",
         }
     }
+    fn only_adds(&self, _: &[u8], data: &[u8]) -> bool {
+        read::only_adds(data)
+    }
     fn read_event(&self, _: &[u8], data: &[u8], seen: &mut tap::Seen) {
         read::event(data, seen);
     }

@@ -123,9 +123,6 @@ impl Chunk<'_> {
 
 /// Reads one stream event: the data of a server-sent one, or an element of the array.
 pub(super) fn event(data: &[u8], seen: &mut Seen) {
-    if seen.content && !seen.terminal && !tells_anything(data) {
-        return;
-    }
     let Ok(chunk) = lenient::object::<Chunk<'_>>(data) else { return };
     // A failed stream can end in the array form of an error, whatever form was asked for.
     let Some(chunk) = chunk else { return each_element(data, seen) };
@@ -136,8 +133,9 @@ pub(super) fn event(data: &[u8], seen: &mut Seen) {
     chunk.read_candidates(seen);
 }
 
-fn tells_anything(data: &[u8]) -> bool {
-    TELLTALES.said(data).next().is_some()
+/// Whether a chunk has nothing but content.
+pub(super) fn only_adds(data: &[u8]) -> bool {
+    TELLTALES.said(data).next().is_none()
 }
 
 fn each_element(array: &[u8], seen: &mut Seen) {

@@ -175,9 +175,6 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
     if upstream_error::is_event(name, data) {
         return seen.fail(|| upstream_error::read(data));
     }
-    if seen.content && !seen.terminal && !tells_anything(data) {
-        return;
-    }
     let Ok(Some(chunk)) = lenient::object::<Chunk<'_>>(data) else { return };
     chunk.identify(seen);
     chunk.count(seen);
@@ -205,17 +202,17 @@ fn typed_event(kind: &str, chunk: &Chunk<'_>, seen: &mut Seen) {
     }
 }
 
-/// Whether a chunk that comes after the first content can have more to say than further content. One without choices
-/// can be anything: usage, an error in some vendor's shape, an event of a call that names its events.
-fn tells_anything(data: &[u8]) -> bool {
+/// Whether a chunk that comes after the first content has no more to say than further content. One without choices can be
+/// anything: usage, an error in some vendor's shape, an event of a call that names its events.
+pub(super) fn only_adds(name: &[u8], data: &[u8]) -> bool {
     let mut has_choices = false;
     for key in TELLTALES.said(data) {
         match key {
             CHOICES => has_choices = true,
-            _ => return true,
+            _ => return false,
         }
     }
-    !has_choices
+    has_choices && !upstream_error::is_event(name, data)
 }
 
 /// Reads a whole reply.

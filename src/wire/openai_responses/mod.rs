@@ -40,6 +40,9 @@ impl Format for OpenaiResponses {
             tap::Shape::Json | tap::Shape::JsonArray | tap::Shape::Opaque => b"",
         }
     }
+    fn only_adds(&self, name: &[u8], data: &[u8]) -> bool {
+        read::only_adds(name, data)
+    }
     fn read_event(&self, name: &[u8], data: &[u8], seen: &mut tap::Seen) {
         read::event(name, data, seen);
     }

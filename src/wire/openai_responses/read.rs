@@ -121,9 +121,6 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
     if data.trim_ascii() == b"[DONE]" {
         return; // Some servers append it; the end is told by the event before.
     }
-    if seen.content && is_delta(name, data) {
-        return;
-    }
     if upstream_error::is_event(name, data) {
         return seen.fail(|| upstream_error::read(data));
     }
@@ -170,7 +167,7 @@ fn carries_content(kind: &str, delta: bool) -> bool {
 }
 
 /// Whether an event only adds to an answer that has begun. Told by its name, or by the first type in its data.
-fn is_delta(name: &[u8], data: &[u8]) -> bool {
+pub(super) fn only_adds(name: &[u8], data: &[u8]) -> bool {
     if name.is_empty() {
         let kind = TYPE.first_text(data).unwrap_or_default();
         return kind.starts_with("response.") && kind.ends_with(".delta");
