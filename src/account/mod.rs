@@ -22,6 +22,7 @@ pub mod schedule;
 #[cfg(test)]
 mod testing;
 mod track;
+mod tree;
 mod windows;
 
 pub use appetite::Need;
