@@ -324,6 +324,32 @@ mod tests {
     }
 
     #[test]
+    fn the_line_s_figures_tell_each_place_and_each_wait() {
+        let clock = ManualClock::new();
+        let pool = pool(&[account("a", "anthropic").cap(1)], &[]);
+        let candidates = messages(&pool, "m");
+        let mut held = Some(pool.lease(&candidates, &[], 0, clock.now()).unwrap());
+        let mut places: Vec<_> =
+            (0..3).map(|_| pool.line_up(&candidates, &[], Claim::default(), clock.now())).collect();
+        assert!(places.iter_mut().all(|place| is_busy(place.lease(0, clock.now()))));
+        assert_eq!(places.iter().map(Place::position).collect::<Vec<_>>(), [1, 2, 3]);
+        let mut turned_away = pool.line_up(&candidates, &[], Claim::default(), clock.now());
+        assert!(is_busy(turned_away.lease(0, clock.now())));
+        drop(turned_away);
+        assert!(!places.iter().chain(&places).any(is_called));
+        // The last one gives up; the others are served after 2 and 6 seconds.
+        places.pop();
+        for (place, wait) in places.iter_mut().zip([2, 4]) {
+            clock.advance(Duration::from_secs(wait));
+            drop(held.take());
+            held = Some(place.lease(0, clock.now()).unwrap());
+        }
+        let figures = pool.line();
+        assert_eq!((figures.joined, figures.places.count(), figures.places.sum()), (3, 3, 6.0));
+        assert_eq!((figures.waits.count(), figures.waits.sum()), (2, 8.0));
+    }
+
+    #[test]
     fn a_free_place_goes_to_the_first_who_wants_that_account() {
         let now = ManualClock::new().now();
         let accounts = [account("x", "anthropic").model("mx").cap(1), account("y", "anthropic").model("my").cap(1)];
