@@ -19,6 +19,7 @@ pub mod pool;
 mod quotas;
 mod rates;
 pub mod schedule;
+mod state;
 #[cfg(test)]
 mod testing;
 mod track;
