@@ -5,6 +5,7 @@
 
 mod connections;
 mod reload;
+mod roots;
 mod signals;
 mod traces;
 
@@ -31,7 +32,7 @@ use pingora_proxy::HttpProxy;
 use signals::Watch;
 use std::{
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The certificate or its key cannot be used.
     #[error("tls: {0}")]
     Tls(String),
+    /// The root certificates of `server.ca_file` cannot be used.
+    #[error("server.ca_file: {0}")]
+    Roots(std::io::Error),
     /// The ledger's file cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -133,9 +137,10 @@ fn assemble(live: &Arc<Live>, options: &Options) -> Result<Server, StartError> {
     let snapshot = live.snapshot();
     let config = &snapshot.config;
     let opt = Opt { upgrade: options.upgrade, ..Opt::default() };
-    let mut server = Server::new_with_opt_and_conf(opt, server_conf(config));
+    let roots = roots::file(config).map_err(StartError::Roots)?;
+    let mut server = Server::new_with_opt_and_conf(opt, server_conf(config, roots.as_deref()));
     server.bootstrap();
-    let mut proxy = HttpProxy::new(Gateway::new(Shared::new(live.clone())), server.configuration.clone());
+    let mut proxy = HttpProxy::new(Gateway::new(Shared::new(live.clone(), roots)), server.configuration.clone());
     proxy.handle_init_modules();
     let bounds = config.bounds;
     let mut http = HttpServerOptions::default();
@@ -178,12 +183,12 @@ fn assemble(live: &Arc<Live>, options: &Options) -> Result<Server, StartError> {
     Ok(server)
 }
 
-fn server_conf(config: &Config) -> ServerConf {
+fn server_conf(config: &Config, roots: Option<&Path>) -> ServerConf {
     ServerConf {
         threads: config.server.threads,
         upgrade_sock: config.server.upgrade_socket.to_string_lossy().into_owned(),
         upstream_keepalive_pool_size: config.server.upstream_keepalive,
-        ca_file: config.server.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        ca_file: roots.map(|path| path.to_string_lossy().into_owned()),
         // Attempts are counted by the failover settings; connections retried within one attempt are bounded there too.
         max_retries: 10_000,
         grace_period_seconds: Some(FAR_AWAY_SECONDS),

@@ -5,10 +5,11 @@
 //! checks once more, since others choose at the same time.
 
 use super::{
+    appetite::Need,
     candidate::Candidate,
     changes::{BATCH, Changes, Unseen},
     claim::{Hold, Home},
-    live::Live,
+    live::{Begun, Live, Refused},
     schedule::{Choice, Fitness, Readiness, Schedule, Standing},
 };
 use crate::clock::Moment;
@@ -44,16 +45,16 @@ pub(super) struct Chosen {
 #[derive(Debug)]
 pub(super) struct Board {
     /// The accounts' numbers with their places among the candidates, in order.
-    places: Box<[(u32, usize)]>,
+    places: Box<[(u32, u32)]>,
     /// What does not change of each candidate, side by side.
     fixed: Box<[Fixed]>,
     changes: Arc<Changes>,
     kept: Mutex<Kept>,
 }
 
-/// What a look at a candidate needs of it: a whole account is many lines of memory.
+/// What a look at a candidate and most leases need of it: a whole account is many lines of memory.
 #[derive(Debug)]
-struct Fixed {
+pub(super) struct Fixed {
     live: Arc<Live>,
     /// The rank of its target and priority.
     tier: u32,
@@ -63,12 +64,31 @@ struct Fixed {
     is_limited: bool,
 }
 
+const _: () = assert!(size_of::<Fixed>() <= 32);
+
 impl Fixed {
     fn of(candidate: &Candidate, tier: u32) -> Fixed {
         let settings = &candidate.account.settings;
         let is_limited = settings.limits.rpm.is_some() || settings.limits.tpm.is_some() || !settings.quotas.is_empty();
         let (weight, cap) = (settings.weight, settings.limits.concurrency);
         Fixed { live: candidate.account.live.clone(), tier, weight, cap, is_limited }
+    }
+
+    /// Takes a place if fewer than its cap are taken.
+    #[must_use]
+    pub(super) fn enter(&self) -> bool {
+        self.live.enter(self.cap)
+    }
+
+    /// Gives a place back.
+    pub(super) fn leave(&self) {
+        self.live.leave();
+    }
+
+    /// Asks the candidate that it belongs to for leave, where a glance is not enough.
+    pub(super) fn begin(&self, candidate: &Candidate, need: Need, now: Moment) -> Result<Begun, Refused> {
+        let plain = if self.is_limited { None } else { self.live.begin_plain() };
+        plain.map_or_else(|| candidate.begin(need, now), Ok)
     }
 
     /// How it stands, where a glance is enough.
@@ -92,7 +112,7 @@ struct Kept {
 
 impl Board {
     pub(super) fn new(candidates: &[Candidate], changes: Arc<Changes>, now: Moment) -> Board {
-        let mut places: Vec<_> = candidates.iter().enumerate().map(|(at, c)| (c.account.live.number(), at)).collect();
+        let mut places: Vec<_> = (0..).zip(candidates).map(|(at, c)| (c.account.live.number(), at)).collect();
         places.sort_unstable();
         let mut rank = 0;
         let mut before: Option<&Candidate> = None;
@@ -152,10 +172,24 @@ impl Board {
         }
     }
 
+    /// What does not change of a candidate.
+    pub(super) fn fixed(&self, at: usize) -> Option<&Fixed> {
+        self.fixed.get(at)
+    }
+
     /// Where an account stands among the candidates.
     pub(super) fn places(&self, account: u32) -> impl Iterator<Item = usize> {
-        let first = self.places.partition_point(|(number, _)| *number < account);
-        self.places.get(first..).unwrap_or_default().iter().take_while(move |p| p.0 == account).map(|p| p.1)
+        let first = self.guess(account).unwrap_or_else(|| self.places.partition_point(|place| place.0 < account));
+        self.places.get(first..).unwrap_or_default().iter().take_while(move |p| p.0 == account).map(|p| p.1 as usize)
+    }
+
+    /// Where the account is if all numbers are there and each once, as mostly in a configuration that serves one model:
+    /// a search among thousands reads a dozen places that are far from each other.
+    fn guess(&self, account: u32) -> Option<usize> {
+        let at = account.checked_sub(self.places.first()?.0)? as usize;
+        let before = at.checked_sub(1).and_then(|before| self.places.get(before));
+        let is_it = self.places.get(at)?.0 == account && before.is_none_or(|before| before.0 < account);
+        is_it.then_some(at)
     }
 
     fn catch_up(&self, kept: &mut Kept, candidates: &[Candidate], now: Moment) {

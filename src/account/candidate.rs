@@ -2,7 +2,7 @@
 
 use super::{
     appetite::Need,
-    board::{Board, Chosen, Wish},
+    board::{Board, Chosen, Fixed, Wish},
     health::Standing,
     live::{Account, Asked, Begun, Live, Refused},
     schedule::{self, Choice, Readiness},
@@ -103,6 +103,11 @@ impl Candidates {
         };
         let board = || Board::new(&self.list, first.account.live.changes().clone(), wish.now);
         self.board.get_or_init(board).choose(&self.list, wish, stale)
+    }
+
+    /// What most leases need to know of a candidate that was chosen.
+    pub(super) fn fixed(&self, index: usize) -> Option<&Fixed> {
+        self.board.get()?.fixed(index)
     }
 
     /// The first of the candidates that is this account and not among `left_out`.

@@ -1,7 +1,8 @@
 //! Leases, and the wait for one.
 //!
 //! A lease counts as in flight from the moment that it is made until it drops, on every path, a panic included. Between
-//! choosing and leasing nothing is trusted: the place is taken first, then the account's health is asked under its lock.
+//! choosing and leasing nothing is trusted: the place is taken first, then the account's health is asked, under its lock
+//! unless nothing is known against it.
 
 use super::{
     appetite::Need,
@@ -35,28 +36,27 @@ pub(super) fn lease(
         let left_out = passed.left_out.as_ref().map_or(tried, LeftOut::as_slice);
         let wish = Wish { left_out, home, draw: schedule::mix(draw, round), now };
         let Chosen { choice, moves } = candidates.choose(&wish, stale);
-        let (index, candidate) = match choice {
-            Choice::Pick(index) => match candidates.get(index) {
-                Some(candidate) => (index, candidate),
+        let (index, candidate, fixed) = match choice {
+            Choice::Pick(index) => match candidates.get(index).zip(candidates.fixed(index)) {
+                Some((candidate, fixed)) => (index, candidate, fixed),
                 None => break,
             },
             Choice::Busy { until } => return Err(Unavailable::Busy { until: passed.earlier(until) }),
             Choice::Away { until } => return Err(Unavailable::Cooling { until: passed.earlier(until) }),
         };
-        let live = &candidate.account.live;
         // Others may have been quicker than the board.
         stale = Some(index);
-        if !live.enter(candidate.account.settings.limits.concurrency) {
+        if !fixed.enter() {
             continue;
         }
-        match candidate.begin(claim.need, now) {
+        match fixed.begin(candidate, claim.need, now) {
             Ok(begun) => {
                 let arrival = claim.conversation.filter(|_| moves).map(|c| arrival(c, home));
                 let terms = Terms { need: claim.need, begun, arrival };
                 return Ok(Lease::new(line, (index, candidate), terms, (draw, now)));
             }
             Err(refused) => {
-                live.leave();
+                fixed.leave();
                 if let Refused::NoRoom(_, until) = refused
                     && !passed.over(index, tried, until)
                 {
@@ -321,6 +321,32 @@ mod tests {
         }
         drop(held);
         assert!(pool.lease(&candidates, &[], 0, now).is_ok());
+    }
+
+    #[test]
+    fn the_line_s_figures_tell_each_place_and_each_wait() {
+        let clock = ManualClock::new();
+        let pool = pool(&[account("a", "anthropic").cap(1)], &[]);
+        let candidates = messages(&pool, "m");
+        let mut held = Some(pool.lease(&candidates, &[], 0, clock.now()).unwrap());
+        let mut places: Vec<_> =
+            (0..3).map(|_| pool.line_up(&candidates, &[], Claim::default(), clock.now())).collect();
+        assert!(places.iter_mut().all(|place| is_busy(place.lease(0, clock.now()))));
+        assert_eq!(places.iter().map(Place::position).collect::<Vec<_>>(), [1, 2, 3]);
+        let mut turned_away = pool.line_up(&candidates, &[], Claim::default(), clock.now());
+        assert!(is_busy(turned_away.lease(0, clock.now())));
+        drop(turned_away);
+        assert!(!places.iter().chain(&places).any(is_called));
+        // The last one gives up; the others are served after 2 and 6 seconds.
+        places.pop();
+        for (place, wait) in places.iter_mut().zip([2, 4]) {
+            clock.advance(Duration::from_secs(wait));
+            drop(held.take());
+            held = Some(place.lease(0, clock.now()).unwrap());
+        }
+        let figures = pool.line();
+        assert_eq!((figures.joined, figures.places.count(), figures.places.sum()), (3, 3, 6.0));
+        assert_eq!((figures.waits.count(), figures.waits.sum()), (2, 8.0));
     }
 
     #[test]

@@ -7,12 +7,12 @@
 //! wait bounds them.
 
 use super::{candidate::Candidates, claim::Claim, live::Live};
-use crate::clock::Moment;
+use crate::{clock::Moment, metrics::Spread};
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,8 +31,13 @@ pub(super) struct Line {
     length: AtomicUsize,
 }
 
+/// Borders of places in line.
+const PLACES: Spread = Spread::new(&[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]);
+/// Borders of waits, in seconds.
+const WAITS: Spread = Spread::new(&[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0]);
+
 /// How the line stands, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LineFigures {
     /// Requests that wait.
     pub waiting: usize,
@@ -46,6 +51,17 @@ pub struct LineFigures {
     pub waited: Duration,
     /// The time between two places that were given out, on average of late.
     pub pace: Duration,
+    /// How many were in line when each of those that have ever waited joined it, itself included.
+    pub places: Spread,
+    /// The waits of those who were given a place, in seconds.
+    pub waits: Spread,
+}
+
+impl Default for LineFigures {
+    fn default() -> LineFigures {
+        let (waited, pace) = (Duration::ZERO, Duration::ZERO);
+        LineFigures { waiting: 0, users: 0, joined: 0, served: 0, waited, pace, places: PLACES, waits: WAITS }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +114,8 @@ pub(super) struct Ticket {
     user: u64,
     number: u64,
     position: usize,
+    /// Whether it is among the figures: not before it waits, since a full queue turns it away.
+    is_counted: AtomicBool,
     bell: Arc<Notify>,
 }
 
@@ -128,9 +146,8 @@ impl Line {
             waiting.last = Some(now);
         }
         waiting.join(claim.user, waiter);
-        waiting.figures.joined += 1;
         let position = self.length.fetch_add(1, Ordering::SeqCst) + 1;
-        Ticket { line: self.clone(), user: claim.user, number, position, bell }
+        Ticket { line: self.clone(), user: claim.user, number, position, is_counted: AtomicBool::new(false), bell }
     }
 
     /// How many wait.
@@ -238,6 +255,7 @@ impl Waiting {
         let figures = &mut self.figures;
         figures.served += 1;
         figures.waited = figures.waited.saturating_add(now.since(joined));
+        figures.waits.observe(now.since(joined).as_secs_f64());
         let old = figures.pace.as_secs_f64();
         let mixed = if old == 0.0 { since } else { old + (since - old) * LEARNING };
         figures.pace = Duration::try_from_secs_f64(mixed).unwrap_or_default();
@@ -286,7 +304,16 @@ impl Ticket {
 
     /// Waits until a place was taken for it, or there is reason to look anew.
     pub(super) async fn called(&self) {
+        self.count();
         self.bell.notified().await;
+    }
+
+    fn count(&self) {
+        if !self.is_counted.swap(true, Ordering::Relaxed) {
+            let figures = &mut self.line.lock().figures;
+            figures.joined += 1;
+            figures.places.observe(self.position as f64);
+        }
     }
 }
 

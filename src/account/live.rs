@@ -51,19 +51,28 @@ impl Common {
     }
 }
 
-/// The state of an account that outlives a configuration.
+/// The state of an account that outlives a configuration. What every request touches is one line of memory; the rest, which
+/// is many, stands apart.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Live {
     number: u32,
     in_flight: InFlight,
-    rates: Rates,
-    quotas: Quotas,
-    state: Mutex<Inner>,
     /// Whether `health` remembers anything: a success then changes nothing, and costs no lock.
     is_troubled: AtomicBool,
     /// Whether neither health nor windows are known, so that a look costs no lock.
     is_plain: AtomicBool,
     changes: Arc<Changes>,
+    rest: Box<Rest>,
+}
+
+const _: () = assert!(size_of::<Live>() == 64);
+
+#[derive(Debug)]
+struct Rest {
+    rates: Rates,
+    quotas: Quotas,
+    state: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
@@ -118,15 +127,14 @@ pub(super) struct Asked<'a> {
 impl Live {
     pub(super) fn new(common: &Common) -> Live {
         let number = common.changes.new_number();
+        let rates = Rates::new(common.minute.clone(), number);
         Live {
             number,
             in_flight: InFlight::default(),
-            rates: Rates::new(common.minute.clone(), number),
-            quotas: Quotas::default(),
-            state: Mutex::default(),
             is_troubled: AtomicBool::new(false),
             is_plain: AtomicBool::new(true),
             changes: common.changes.clone(),
+            rest: Box::new(Rest { rates, quotas: Quotas::default(), state: Mutex::default() }),
         }
     }
 
@@ -208,13 +216,21 @@ impl Live {
         let told =
             if inner.windows.is_silent() { Outlook::CLEAR } else { inner.windows.outlook(asked.model, tokens, now) };
         drop(inner);
-        let rates = self.rates.outlook(&asked.settings.limits, tokens.total(), now);
-        (standing, told.and(rates).and(self.quotas.outlook(&asked.settings.quotas, now)))
+        let rates = self.rest.rates.outlook(&asked.settings.limits, tokens.total(), now);
+        (standing, told.and(rates).and(self.rest.quotas.outlook(&asked.settings.quotas, now)))
     }
 
     /// Only its health, for what no limit counts.
     pub(super) fn standing(&self, model: &str, now: Moment) -> Standing {
         if self.is_troubled() { self.inner().health.standing(model, now) } else { Standing::Open }
+    }
+
+    /// Lets a request of an account without limits of its own go where nothing is known that could keep it away.
+    pub(super) fn begin_plain(&self) -> Option<Begun> {
+        self.is_plain().then(|| {
+            self.changes.note(self.number);
+            Begun::default()
+        })
     }
 
     /// Lets a request go if health and limits allow it, and takes what it needs of them.
@@ -230,9 +246,9 @@ impl Live {
         }
         let no_room = |(limit, until)| Refused::NoRoom(limit, until);
         let want = Amounts { tokens: tokens.total(), requests: 1, cost_nanos: 0 };
-        let reserved = self.quotas.reserve(&asked.settings.quotas, want, now).map_err(no_room)?;
-        let taken = self.rates.take(&asked.settings.limits, tokens.total(), now);
-        let taken = taken.inspect_err(|_| self.quotas.release(reserved)).map_err(no_room)?;
+        let reserved = self.rest.quotas.reserve(&asked.settings.quotas, want, now).map_err(no_room)?;
+        let taken = self.rest.rates.take(&asked.settings.limits, tokens.total(), now);
+        let taken = taken.inspect_err(|_| self.rest.quotas.release(reserved)).map_err(no_room)?;
         let tally = inner.windows.send(asked.model, tokens);
         let probe = inner.health.admit(asked.model, now).unwrap_or_default();
         drop(inner);
@@ -259,10 +275,10 @@ impl Live {
         if *took == Took::default() && begun.is_free() {
             return;
         }
-        self.rates.settle(&asked.settings.limits, begun.taken, took.tokens.total(), sent);
+        self.rest.rates.settle(&asked.settings.limits, begun.taken, took.tokens.total(), sent);
         let requests = u64::from(took.tokens.total() > 0 || took.cost_nanos > 0);
         let used = Amounts { tokens: took.tokens.total(), requests, cost_nanos: took.cost_nanos };
-        self.quotas.settle(begun.reserved, used, sent.unix_millis());
+        self.rest.quotas.settle(begun.reserved, used, sent.unix_millis());
         if requests > 0 {
             self.inner().appetite.learn(need, took.tokens);
         }
@@ -271,13 +287,13 @@ impl Live {
     /// Books in one window what was used at a time (milliseconds since 1970) by requests of an earlier process; called in
     /// the order of time.
     pub fn restore(&self, window: terms::Window, used: Amounts, at: u64) {
-        self.quotas.begin(window, used, at);
+        self.rest.quotas.begin(window, used, at);
         self.changes.note(self.number);
     }
 
     /// How the account's quotas stand.
     pub fn quotas(&self, settings: &AccountSettings, now: Moment) -> Vec<budget::Standing> {
-        self.quotas.standing(&settings.quotas, now)
+        self.rest.quotas.standing(&settings.quotas, now)
     }
 
     /// Takes the tests back that a request carried out.
@@ -313,6 +329,6 @@ impl Live {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rest.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

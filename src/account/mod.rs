@@ -19,9 +19,11 @@ pub mod pool;
 mod quotas;
 mod rates;
 pub mod schedule;
+mod state;
 #[cfg(test)]
 mod testing;
 mod track;
+mod tree;
 mod windows;
 
 pub use appetite::Need;

@@ -4,12 +4,13 @@
 //! the network. Its invariant: the choice is an open option of the first tier that has one, and in it one of those with the
 //! most headroom and the least load for its weight.
 //!
-//! A tournament: each option is a leaf, each node above holds the best of its two sides, so that the root is the answer.
-//! One option's change and one choice cost a walk between leaf and root, whatever the number of options, and allocate
-//! nothing. The nodes also know the earliest time at which an option changes by itself.
+//! A tournament: each option is a leaf, and what stands above several holds the best of them, so that the root is the
+//! answer (`tree`). One option's change and one choice cost a walk between leaf and root, whatever the number of options,
+//! and allocate nothing. The tree also knows the earliest time at which an option changes by itself.
 
+use super::tree::{FULL, NEVER, Node, Tree};
 use crate::clock::Moment;
-use std::{cmp::Ordering, time::Duration};
+use std::time::Duration;
 
 /// Whether an option can take the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,47 +72,12 @@ pub enum Fitness {
     Unfit,
 }
 
-/// The key of what cannot be chosen.
-const CLOSED: u64 = u64::MAX;
-/// The key of what cannot be chosen until another request ends.
-const FULL: u64 = CLOSED - 1;
-/// A time that never comes.
-const NEVER: u64 = u64::MAX;
 const LOAD_BITS: u32 = 40;
 const SCARCITY_BITS: u32 = 8;
 /// The last tier: whatever is configured behind it shares it.
 const LAST_TIER: u32 = (1 << 16) - 2;
 /// A larger weight counts as this one, so that the sum of many does not overflow.
 const MOST_WEIGHT: u32 = 1 << 16;
-
-/// What is known of one option, or of all below a node. Small, since a choice among many is mostly waiting for memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Node {
-    /// Tier, scarcity and load of the best; lower is better.
-    key: u64,
-    /// When the first of them is to be looked at again: an open one for a review, one that is away because it comes back.
-    /// In nanoseconds since the schedule's beginning.
-    due: u64,
-    /// The weight of all that are as good as the best.
-    weight: u32,
-}
-
-impl Node {
-    const NONE: Node = Node { key: CLOSED, due: NEVER, weight: 0 };
-
-    fn of_two(a: Node, b: Node) -> Node {
-        let weight = match a.key.cmp(&b.key) {
-            Ordering::Less => a.weight,
-            Ordering::Greater => b.weight,
-            Ordering::Equal => a.weight.saturating_add(b.weight),
-        };
-        Node { key: a.key.min(b.key), due: a.due.min(b.due), weight }
-    }
-
-    fn is_open(self) -> bool {
-        self.key < FULL
-    }
-}
 
 /// What decides among those that can be chosen: tier, then scarcity, then load. Lower is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,16 +123,17 @@ fn load(in_flight: u32, weight: u32) -> u64 {
 /// The standings of a fixed number of options.
 #[derive(Debug)]
 pub struct Schedule {
-    /// The root at 1, the children of a node at twice its place, the leaves behind the inner nodes.
-    nodes: Box<[Node]>,
-    options: usize,
+    tree: Tree,
     began: Moment,
+    /// A larger weight counts as this one, so that the sum of all does not overflow.
+    most_weight: u32,
 }
 
 impl Schedule {
     /// A schedule in which no option can be chosen yet.
     pub fn new(options: usize, began: Moment) -> Schedule {
-        Schedule { nodes: vec![Node::NONE; 2 * options.max(1)].into(), options, began }
+        let share = u32::MAX / u32::try_from(options).unwrap_or(u32::MAX).max(1);
+        Schedule { tree: Tree::new(options), began, most_weight: share.clamp(1, MOST_WEIGHT) }
     }
 
     /// Says how an option stands.
@@ -174,70 +141,49 @@ impl Schedule {
         let node = match standing.readiness {
             Readiness::Open => {
                 let Rank(key) = Rank::of(standing);
-                Node { key, due: self.nanos(standing.review), weight: standing.weight.clamp(1, MOST_WEIGHT) }
+                Node { key, due: self.nanos(standing.review), weight: standing.weight.clamp(1, self.most_weight) }
             }
             // The end of a request makes it known again.
             Readiness::Full => Node { key: FULL, ..Node::NONE },
             Readiness::Away(until) => Node { due: self.nanos(until), ..Node::NONE },
         };
-        self.put(option, node);
+        self.tree.put(option, node);
     }
 
-    /// Chooses among all options but the `left_out` ones.
+    /// Chooses among all options but the `left_out` ones. Draws among equals by `draw`, which is any number with like chances.
     pub fn choose(&mut self, left_out: &[usize], draw: u64) -> Choice {
         self.without(left_out, |schedule| schedule.best(draw))
     }
 
     /// Whether an option may be taken although it is not the best.
     pub fn fitness(&mut self, option: usize, left_out: &[usize]) -> Fitness {
-        let own = self.nodes.get(self.options + option).copied().filter(|_| option < self.options);
-        let Some(own) = own.filter(|_| !left_out.contains(&option)) else { return Fitness::Unfit };
+        let own = self.tree.leaf(option).filter(|_| !left_out.contains(&option));
+        let Some(own) = own else { return Fitness::Unfit };
         if !own.is_open() {
             return if own.key == FULL { Fitness::Full } else { Fitness::Unfit };
         }
-        let best = self.without(left_out, |schedule| schedule.root());
+        let best = self.without(left_out, |schedule| schedule.tree.root());
         Rank(own.key).beside(Rank(best.key))
     }
 
     /// Whether there is anything to choose.
     pub fn is_any_open(&self) -> bool {
-        self.root().is_open()
+        self.tree.root().is_open()
     }
 
     /// An option whose review is due.
     pub fn due(&self, now: Moment) -> Option<usize> {
-        let now = self.nanos(Some(now));
-        if self.root().due > now {
-            return None;
-        }
-        let mut at = 1;
-        while at < self.options {
-            at = if self.node(2 * at).due <= now { 2 * at } else { 2 * at + 1 };
-        }
-        Some(at - self.options)
+        self.tree.first_due(self.nanos(Some(now)))
     }
 
     fn best(&self, draw: u64) -> Choice {
-        let root = self.root();
-        if !root.is_open() {
-            // Where none is open, whatever is due is away.
-            let until = (root.due != NEVER).then(|| self.began.plus(Duration::from_nanos(root.due)));
-            return if root.key == FULL { Choice::Busy { until } } else { Choice::Away { until } };
+        let root = self.tree.root();
+        if root.is_open() {
+            return Choice::Pick(self.tree.draw(draw));
         }
-        let mut at = 1;
-        while at < self.options {
-            let (left, right) = (self.node(2 * at), self.node(2 * at + 1));
-            let go_left = match left.key.cmp(&right.key) {
-                Ordering::Less => true,
-                Ordering::Greater => false,
-                Ordering::Equal => {
-                    let (left, both) = (u64::from(left.weight), u64::from(left.weight) + u64::from(right.weight));
-                    mix(draw, at as u64) % both.max(1) < left
-                }
-            };
-            at = if go_left { 2 * at } else { 2 * at + 1 };
-        }
-        Choice::Pick(at - self.options)
+        // Where none is open, whatever is due is away.
+        let until = (root.due != NEVER).then(|| self.began.plus(Duration::from_nanos(root.due)));
+        if root.key == FULL { Choice::Busy { until } } else { Choice::Away { until } }
     }
 
     /// Does something as if some options could not be chosen. Those that are away still come back.
@@ -247,43 +193,17 @@ impl Schedule {
         }
         let mut kept = [None; MOST_LEFT_OUT];
         for (option, kept) in left_out.iter().zip(&mut kept) {
-            let Some(node) = self.nodes.get(self.options + *option).copied().filter(|_| *option < self.options) else {
-                continue;
-            };
+            let Some(node) = self.tree.leaf(*option) else { continue };
             *kept = Some((*option, node));
             let due = if node.is_open() { NEVER } else { node.due };
-            self.put(*option, Node { due, ..Node::NONE });
+            self.tree.put(*option, Node { due, ..Node::NONE });
         }
         let outcome = act(self);
         // Backwards, so that one that was named twice gets its first standing again.
         for (option, node) in kept.into_iter().rev().flatten() {
-            self.put(option, node);
+            self.tree.put(option, node);
         }
         outcome
-    }
-
-    fn put(&mut self, option: usize, node: Node) {
-        let mut at = self.options + option;
-        match self.nodes.get_mut(at) {
-            Some(leaf) if option < self.options => *leaf = node,
-            Some(_) | None => return,
-        }
-        while at > 1 {
-            at /= 2;
-            let new = Node::of_two(self.node(2 * at), self.node(2 * at + 1));
-            match self.nodes.get_mut(at) {
-                Some(old) if *old != new => *old = new,
-                Some(_) | None => return,
-            }
-        }
-    }
-
-    fn root(&self) -> Node {
-        self.node(1)
-    }
-
-    fn node(&self, at: usize) -> Node {
-        self.nodes.get(at).copied().unwrap_or(Node::NONE)
     }
 
     fn nanos(&self, moment: Option<Moment>) -> u64 {
@@ -322,6 +242,7 @@ impl LeftOut {
         self.options.get(..self.count).unwrap_or_default()
     }
 }
+
 /// From this scarcity on an option is spared for those who have no other.
 const ALMOST_USED_UP: u64 = 7;
 /// So much load more than twice the best's is a crowd: four requests in flight at weight 1.
@@ -488,8 +409,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_tournament_chooses_what_a_look_at_all_would(
-            changes in prop::collection::vec((0_usize..13, 0_u32..3, 0_u8..3, 1_u32..4, 0_u32..4, 0_u8..4), 1..60),
-            left_out in prop::collection::vec(0_usize..13, 0..4), options in 1_usize..13, draw in any::<u64>()
+            changes in prop::collection::vec((0_usize..200, 0_u32..3, 0_u8..3, 1_u32..4, 0_u32..4, 0_u8..4), 1..60),
+            left_out in prop::collection::vec(0_usize..13, 0..4), options in 1_usize..100, draw in any::<u64>()
         ) {
             let now = ManualClock::new().now();
             let closed = Standing { readiness: Readiness::Away(None), ..OPEN };

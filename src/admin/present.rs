@@ -17,6 +17,8 @@ pub(super) fn present(live: &Live) -> Present {
         requests: counters.requests.load(Ordering::Relaxed),
         waiting: snapshot.pool.waiting(),
         waited: (line.joined, line.served, line.waited),
+        places: line.places,
+        waits: line.waits,
         body_bytes: counters.body_bytes.load(Ordering::Relaxed),
         draining: counters.draining.load(Ordering::Relaxed),
         accounts: snapshot.pool.accounts().iter().map(|account| account_now(account, now)).collect(),

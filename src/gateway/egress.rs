@@ -41,8 +41,8 @@ const SLOW_PROXY: ErrorType = ErrorType::Custom("the proxy did not answer in tim
 
 /// What all ways out share.
 pub(super) struct Egress {
-    /// More root certificates, beside the system's.
-    ca_file: Option<PathBuf>,
+    /// The root certificates, if they are not the system's.
+    roots: Option<PathBuf>,
     /// Makes the TLS connections to `https` proxies; reads the certificates when the first one is needed.
     tls: OnceLock<TransportConnector>,
     /// The copying inside those.
@@ -56,15 +56,15 @@ impl fmt::Debug for Egress {
 }
 
 impl Egress {
-    /// Trusts these certificates beside the system's.
-    pub(super) fn new(ca_file: Option<PathBuf>) -> Arc<Egress> {
-        Arc::new(Egress { ca_file, tls: OnceLock::new(), tasks: Tasks::default() })
+    /// Trusts these root certificates in the place of the system's.
+    pub(super) fn new(roots: Option<PathBuf>) -> Arc<Egress> {
+        Arc::new(Egress { roots, tls: OnceLock::new(), tasks: Tasks::default() })
     }
 
     /// Options for connectors of our own: the certificates, and so many idle connections.
     pub(super) fn options(&self, idle: usize) -> ConnectorOptions {
         let mut options = ConnectorOptions::new(idle);
-        options.ca_file = self.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
+        options.ca_file = self.roots.as_ref().map(|path| path.to_string_lossy().into_owned());
         options
     }
 }

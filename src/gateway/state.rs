@@ -3,7 +3,10 @@
 use super::{catalog::Catalog, egress::Egress, resolve::Resolver, token::TokenStore};
 use crate::live::Live;
 use pingora::connectors::http::Connector;
-use std::sync::{Arc, OnceLock, Weak};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock, Weak},
+};
 
 /// The process' state, and what only the gateway keeps.
 pub struct Shared {
@@ -23,9 +26,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing known yet but the process' state.
-    pub fn new(live: Arc<Live>) -> Arc<Shared> {
-        let egress = Egress::new(live.snapshot().config.server.ca_file.clone());
+    /// Nothing known yet but the process' state, and the file with the root certificates if they are not the system's.
+    pub fn new(live: Arc<Live>, roots: Option<PathBuf>) -> Arc<Shared> {
+        let egress = Egress::new(roots);
         Arc::new_cyclic(|me| Shared {
             live,
             resolver: Resolver::default(),

@@ -4,7 +4,8 @@
 //! estimator holds the counts; it can be too high where keys collide, never too low. So "there is room" is taken from it
 //! at once, and "there is none" only after the key's own entries in the log have been added up: nobody is refused for
 //! what others took. The log is bounded: entries of one key that follow each other closely become one while they are
-//! together at most a hundredth of the limit, which is how exact the count is (a limit below 200 is kept exactly).
+//! together at most a hundredth of the limit, which is how exact the count is (a limit up to 400 is kept exactly: so many
+//! entries there is room for anyway).
 //! Never reads a clock, never waits.
 
 use crate::clock::Moment;
@@ -32,6 +33,8 @@ const SLOTS_PER_KEY: usize = 8;
 const KEYS_PER_SHARD: usize = 8;
 /// The most entries in the log for each key of a shard; a full log forgets its oldest entry before its time.
 const ENTRIES_PER_KEY: usize = 512;
+/// Up to this limit no entries are merged; a larger one has at most about as many, of which 240 for the time that passes.
+const EXACT: u64 = 400;
 /// The largest amount of one entry: far more than any request takes, and no sum of them overflows.
 const MOST: u64 = 1 << 40;
 
@@ -153,7 +156,7 @@ impl Window {
     }
 
     fn note(&self, log: &mut Log, entry: Entry, limit: u64) {
-        if log.merge(entry, limit / 100) {
+        if limit > EXACT && log.merge(entry, limit / 100) {
             return;
         }
         if log.0.len() >= self.longest
@@ -347,6 +350,30 @@ mod tests {
         assert_eq!(window.used(key(1), clock.now()), 9);
         window.give_back(key(1), stamps[2], 1_000, clock.now());
         assert_eq!(window.used(key(1), clock.now()), 0);
+    }
+
+    #[test]
+    fn a_limit_of_400_is_kept_to_the_request_though_they_come_in_bursts() {
+        for (limit, exactly) in [(199, true), (400, true), (4_000, false)] {
+            let clock = ManualClock::new();
+            let window = Window::new(64, clock.now());
+            let (mut admitted, mut elapsed) = (Vec::new(), Duration::ZERO);
+            // Bursts of a hundredth and more within a quarter of a second, where entries could be merged.
+            while elapsed < secs(130) {
+                for _ in 0..limit / 10 {
+                    let step = Duration::from_millis(5);
+                    if window.try_take(key(1), 1, limit, clock.now()).is_ok() {
+                        admitted.push(elapsed);
+                    }
+                    clock.advance(step);
+                    elapsed += step;
+                }
+                clock.advance(Duration::from_millis(777));
+                elapsed += Duration::from_millis(777);
+            }
+            let (_, most) = in_any_minute(&admitted, Duration::ZERO, secs(129));
+            assert!(most as u64 <= limit + if exactly { 0 } else { limit / 100 }, "{most} of {limit}");
+        }
     }
 
     #[test]

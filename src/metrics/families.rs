@@ -3,6 +3,7 @@
 use super::{
     names::Name,
     present::{AccountNow, Present},
+    spread::Shown,
 };
 use prometheus_client::{
     metrics::{
@@ -74,6 +75,8 @@ struct Now {
     state: Level<2>,
     cooldown: Level<1>,
     headroom: Level<2>,
+    places: Shown,
+    waits: Shown,
     /// One for each of `Present::readings`, in its order.
     readings: Vec<Gauge<f64, AtomicU64>>,
 }
@@ -140,6 +143,8 @@ impl Families {
         for (gauge, reading) in now.readings.iter().zip(present.readings()) {
             gauge.set(reading.value);
         }
+        now.places.set(present.places);
+        now.waits.set(present.waits);
         for level in [&now.in_flight, &now.cooldown] {
             level.clear();
         }
@@ -160,6 +165,10 @@ impl Now {
         registry.register("sub2api_account_cooldown_seconds", cooldown, self.cooldown.clone());
         let headroom = "Share of an account's window that is left, 0 to 1";
         registry.register("sub2api_account_headroom_ratio", headroom, self.headroom.clone());
+        let places = "Place in line of each request that began to wait for an account, itself included";
+        registry.register("sub2api_queue_position", places, self.places.clone());
+        let waits = "Wait of each request that got an account after waiting";
+        registry.register("sub2api_queue_wait_seconds", waits, self.waits.clone());
         for reading in Present::default().readings() {
             let gauge = Gauge::default();
             registry.register(reading.name, reading.help, gauge.clone());

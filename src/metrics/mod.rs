@@ -10,9 +10,11 @@ mod families;
 mod names;
 mod present;
 mod series;
+mod spread;
 
 pub use failures::FailedAttempt;
 pub use present::{AccountNow, LedgerNow, Present, WindowNow};
+pub use spread::Spread;
 
 use crate::{
     clock::Moment,

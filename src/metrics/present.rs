@@ -1,5 +1,6 @@
 //! What holds at the moment of a scrape, in plain numbers; the admin listener gathers it.
 
+use super::spread::Spread;
 use std::time::Duration;
 
 /// The present state of a process.
@@ -11,6 +12,10 @@ pub struct Present {
     pub waiting: usize,
     /// Requests that have ever waited, how many of them got a place, and how long those waited, all together.
     pub waited: (u64, u64, Duration),
+    /// Of those that waited, how many were in line when each joined it, itself included.
+    pub places: Spread,
+    /// The seconds that each of them waited which got a place.
+    pub waits: Spread,
     /// Bytes of request bodies held.
     pub body_bytes: usize,
     /// Whether the process is on its way out.

@@ -1,7 +1,7 @@
 //! The places of an account and the line for them: never too many, first come first served, and nobody waits for ever.
 
 use crate::{
-    client::{self, Connection, Reply},
+    client::{self, Ask, Connection, Reply},
     client_h2::H2,
     failover::good,
     formats::{
@@ -9,7 +9,7 @@ use crate::{
         Format::{self, Anthropic, Chat, Gemini, Responses},
         Mode::{self, Stream, Whole},
     },
-    gateway::{Gateway, account},
+    gateway::{Gateway, account, free_port},
     upstream::{Act, Seen, Upstream, chunk, end, stream_head, whole},
 };
 use std::time::Duration;
@@ -154,7 +154,10 @@ async fn a_full_queue_refuses_at_once_in_the_callers_format() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_takes_as_many_as_it_is_long() {
-    let (gateway, upstream, first) = full("queue: { length: 2, timeout: 20s }\n").await;
+    let admin = format!("127.0.0.1:{}", free_port());
+    let more =
+        format!("queue: {{ length: 2, timeout: 20s }}\nadmin: {{ listen: \"{admin}\", key: sk-admin-of-tests }}\n");
+    let (gateway, upstream, first) = full(&more).await;
     let mut waiting = JoinSet::new();
     for n in 1..=2 {
         let (address, ask) = (gateway.address, Chat.ask(Whole, "m", &format!("turn-{n}.")));
@@ -170,6 +173,18 @@ async fn a_queue_takes_as_many_as_it_is_long() {
     assert!(served.iter().all(|reply| reply.status == 200));
     assert_eq!(upstream.seen().len(), 5);
     assert_eq!(gateway.left_over().await, [""; 0]);
+    // Two joined the line, as the first and the second in it; one waited for about 0.8 seconds, the other for 0.9 more.
+    let metrics = Ask::get("/metrics").header("authorization", "Bearer sk-admin-of-tests");
+    let metrics = client::h1(admin.parse().unwrap(), &metrics).await.unwrap().text();
+    for line in [
+        "sub2api_queue_position_bucket{le=\"1\"} 1",
+        "sub2api_queue_position_bucket{le=\"2\"} 2",
+        "sub2api_queue_position_sum 3.0",
+        "sub2api_queue_wait_seconds_bucket{le=\"0.1\"} 0",
+        "sub2api_queue_wait_seconds_bucket{le=\"10\"} 2",
+    ] {
+        assert!(metrics.lines().any(|there| there == line), "no {line} in\n{metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,8 @@
 mod crash;
 mod program;
 mod secrets;
+#[path = "../e2e/tls.rs"]
+mod tls;
 
 use program::{Program, Scratch, get, slow_upstream, stream};
 use std::{
@@ -106,6 +108,78 @@ fn a_hangup_reloads_and_a_faulty_file_changes_nothing() {
     program.signal("HUP");
     program::eventually(Duration::from_secs(5), || program.log().contains("reload refused"));
     assert!(lists("after"));
+}
+
+#[test]
+fn a_price_file_that_is_broken_at_a_hangup_changes_nothing_and_is_named_with_its_fault() {
+    let scratch = Scratch::new();
+    let upstream = slow_upstream(1, Duration::ZERO);
+    let row = |input: &str, more: &str| {
+        format!("- {{ models: [claude-x], source: test, date: 2026-05-22, input: {input}, output: 0{more} }}\n")
+    };
+    let prices = scratch.write("prices.yaml", &row("1_000_000", ""));
+    let more = format!(
+        "prices: {{ file: \"{}\", built_in: false }}\nadmin: {{ listen: \"{}\", key: sk-admin-of-the-test }}\n",
+        prices.display(),
+        scratch.second_address()
+    );
+    let file = scratch.write("c.yaml", &config(&scratch, &upstream, &more));
+    let program = Program::serve(&scratch, &file, &[]);
+    // Seven input tokens each time: 7 dollars by the first price, 14 by the second.
+    let spent = || {
+        assert!(stream(&scratch.address).join().unwrap().contains("message_stop"));
+        let cost = || {
+            let metrics = get(&scratch.second_address(), "/metrics", Some("sk-admin-of-the-test")).unwrap().1;
+            let line = metrics.lines().find(|line| line.starts_with("sub2api_cost_usd_total")).map(str::to_owned);
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default()
+        };
+        thread::sleep(Duration::from_millis(300));
+        cost()
+    };
+    assert_eq!(spent(), 7.0);
+    let faults =
+        [("input: two", row("two", "")), ("unknown key", row("2_000_000", ", inptu: 1")), ("no prices", String::new())];
+    for (at, (what, text)) in (1..).zip(faults) {
+        scratch.write("prices.yaml", &text);
+        program.signal("HUP");
+        program::eventually(Duration::from_secs(5), || program.log().matches("reload refused").count() == at);
+        let log = program.log();
+        let told = log.rsplit("reload refused").next().unwrap();
+        assert!(told.contains(&format!("{}:1:", prices.display())), "{what}: {told}");
+        assert!(told.contains("last good configuration stays"), "{what}: {told}");
+        assert_eq!(spent(), 7.0 + 7.0 * at as f64, "{what}: the last good prices are kept, not frozen and not dropped");
+    }
+    scratch.write("prices.yaml", &row("2_000_000", ""));
+    program.signal("HUP");
+    program::eventually(Duration::from_secs(5), || {
+        program.log().contains("] reloaded") || program.log().contains("reloaded ")
+    });
+    assert_eq!(spent(), 28.0 + 14.0, "and a good file is taken again");
+}
+
+#[test]
+fn the_roots_of_ca_file_are_believed_beside_the_system_s_and_nobody_else_is() {
+    let scratch = Scratch::new();
+    let upstream: std::net::SocketAddr =
+        slow_upstream(1, Duration::ZERO).trim_start_matches("http://").parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let [system, own, stranger] = ["system", "own", "stranger"].map(tls::Certificate::new);
+    let port = |certificate: &tls::Certificate| runtime.block_on(certificate.in_front_of(upstream));
+    let environment = [("SSL_CERT_FILE", system.file.to_str().unwrap())];
+    for (name, certificate, has_own, expected) in [
+        ("own", &own, true, "message_stop"),
+        ("system", &system, true, "message_stop"),
+        ("stranger", &stranger, true, "TLSHandshakeFailure"),
+        ("system", &system, false, "message_stop"),
+        ("own", &own, false, "TLSHandshakeFailure"),
+    ] {
+        let more = if has_own { format!("server: {{ ca_file: \"{}\" }}\n", own.file.display()) } else { String::new() };
+        let url = format!("https://localhost:{}", port(certificate));
+        let file = scratch.write("c.yaml", &config(&scratch, &url, &more));
+        let program = Program::serve(&scratch, &file, &environment);
+        let reply = stream(&scratch.address).join().unwrap();
+        assert!(reply.contains(expected), "{name} {has_own}: {reply}\n{}", program.log());
+    }
 }
 
 #[test]

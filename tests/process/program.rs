@@ -14,6 +14,7 @@ use std::{
 /// A folder and an address of a test's own.
 pub(crate) struct Scratch {
     pub(crate) address: String,
+    second: String,
     folder: PathBuf,
 }
 
@@ -23,8 +24,14 @@ impl Scratch {
         let serial = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("sub2api-process-{}-{serial}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Scratch { address: format!("127.0.0.1:{port}"), folder }
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [address, second] = listeners.map(|listener| listener.local_addr().unwrap().to_string());
+        Scratch { address, second, folder }
+    }
+
+    /// Another address, for the admin listener.
+    pub(crate) fn second_address(&self) -> String {
+        self.second.clone()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

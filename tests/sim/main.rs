@@ -10,6 +10,10 @@
     reason = "tests"
 )]
 
+/// Counts for the thread that allocates.
+#[global_allocator]
+static ALLOCATOR: alloc_counter::AllocCounterSystem = alloc_counter::AllocCounterSystem;
+
 mod account_state;
 #[path = "../support/dice.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
