@@ -18,6 +18,7 @@ pub mod gemini;
 mod grammar;
 pub mod json;
 mod lenient;
+mod logprobs;
 pub mod loss;
 mod models;
 mod naming;

@@ -8,6 +8,7 @@ use crate::wire::{
     errors,
     fields::{TextOr, text_of},
     grammar::{Kind, Opener},
+    logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
@@ -90,6 +91,8 @@ pub(crate) struct Decoder {
     finish: Option<FinishReason>,
     is_whole: bool,
     ended: bool,
+    /// Log probabilities whose text has not come yet.
+    logprobs: String,
     /// Where the text of a fragment is put that holds escapes.
     said: String,
 }
@@ -107,6 +110,7 @@ impl Decoder {
             finish: None,
             is_whole: false,
             ended: false,
+            logprobs: String::new(),
             said: String::new(),
         }
     }
@@ -160,16 +164,37 @@ impl Decoder {
     }
 
     fn choice(&mut self, choice: ChoiceIn<'_>, sink: &mut dyn Sink) {
-        if choice.logprobs.is_some_and(|l| l.get() != "null") {
-            sink.event(Event::Lost(Cow::Borrowed("logprobs")));
-        }
         let content = if self.is_whole { choice.message.or(choice.delta) } else { choice.delta };
+        if let Some(logprobs) = choice.logprobs {
+            self.score(logprobs, content.as_ref(), sink);
+        }
         if let Some(content) = content {
             self.delta(content, sink);
         }
+        self.give_logprobs(sink);
         // A server that sends "" with every chunk has not finished.
         if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
             self.finish = Some(finish_reason(&reason));
+        }
+    }
+
+    /// Keeps log probabilities until the text that they are of has its block; those of reasoning have no place.
+    fn score(&mut self, raw: &RawValue, content: Option<&DeltaIn<'_>>, sink: &mut dyn Sink) {
+        let (tokens, is_all) = logprobs::of_choice(raw);
+        let is_thought = content.is_some_and(DeltaIn::is_thought) && !tokens.is_empty();
+        if is_thought || !is_all {
+            sink.event(Event::Lost(Cow::Borrowed("logprobs")));
+        }
+        if !is_thought {
+            self.hold(tokens.len(), sink);
+            logprobs::join(&mut self.logprobs, &tokens);
+        }
+    }
+
+    /// Says the log probabilities of the text that comes next, or of one that nothing comes of.
+    fn give_logprobs(&mut self, sink: &mut dyn Sink) {
+        if !self.logprobs.is_empty() && self.opener.open() == Some(Kind::Text) {
+            sink.event(Event::Delta(Delta::Logprobs(Cow::Owned(std::mem::take(&mut self.logprobs)))));
         }
     }
 
@@ -260,6 +285,7 @@ impl Decoder {
         }
         self.close_call();
         self.opener.ensure(start, sink);
+        self.give_logprobs(sink);
         sink.event(Event::Delta(Delta::Text(text)));
     }
 
@@ -364,6 +390,9 @@ impl Decoder {
         let late = std::mem::take(&mut self.late_text);
         self.text(BlockStart::Text, Cow::Owned(late), sink);
         self.opener.close(sink);
+        if !self.logprobs.is_empty() {
+            sink.event(Event::Lost(Cow::Borrowed("logprobs")));
+        }
         let reason = self.finish.unwrap_or(FinishReason::Unknown);
         // A named tool choice is reported as `stop`, so the calls decide.
         let reason = match reason {

@@ -10,6 +10,7 @@ use super::{
 use crate::wire::{
     errors,
     grammar::{Kind, Opener},
+    logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     skim::unescape,
@@ -51,6 +52,8 @@ struct Item {
     /// Whether content came by deltas, so that the repetitions are not to be read.
     streamed: bool,
     cited: bool,
+    /// Whether log probabilities came with the deltas.
+    scored: bool,
     done: bool,
     /// What came before the item's turn.
     held: Vec<Held>,
@@ -64,6 +67,7 @@ enum Held {
     Arguments(String),
     Token(String),
     Citation(Citation<'static>),
+    Logprobs(String),
 }
 
 impl Held {
@@ -74,7 +78,8 @@ impl Held {
                 | Held::Refusal(text)
                 | Held::Thought(text)
                 | Held::Arguments(text)
-                | Held::Token(text) => text.len(),
+                | Held::Token(text)
+                | Held::Logprobs(text) => text.len(),
                 Held::Citation(citation) => citation.url.len() + citation.title.len(),
             }
     }
@@ -139,6 +144,7 @@ impl Decoder {
         }
         let index = event.output_index.unwrap_or(0);
         if let Some(item) = grows(kind) {
+            self.score(index, event.logprobs, sink);
             return self.piece(index, item, event.delta.0.unwrap_or_default(), sink);
         }
         match kind {
@@ -191,6 +197,7 @@ impl Decoder {
             begun: false,
             streamed: false,
             cited: false,
+            scored: false,
             done: false,
             held: Vec::new(),
         });
@@ -269,13 +276,30 @@ impl Decoder {
             Held::Text(_) => BlockStart::Text,
             Held::Refusal(_) => BlockStart::Refusal,
             Held::Thought(_) => BlockStart::Thinking,
-            Held::Arguments(_) | Held::Token(_) | Held::Citation(_) => {
+            Held::Arguments(_) | Held::Token(_) | Held::Citation(_) | Held::Logprobs(_) => {
                 self.begin_call(at, sink);
                 return sink.event(Event::Delta(Delta::Arguments(delta)));
             }
         };
         self.opener.ensure(block, sink);
         sink.event(Event::Delta(Delta::Text(delta)));
+    }
+
+    /// Takes the log probabilities of the text that comes next.
+    fn score(&mut self, index: u64, logprobs: Option<&RawValue>, sink: &mut dyn Sink) {
+        let tokens = logprobs.and_then(logprobs::of_openai).filter(|tokens| !tokens.is_empty());
+        let Some(tokens) = tokens else { return };
+        self.start(None, sink);
+        let Some(at) = self.place(index, ItemKind::Message, sink) else { return };
+        let Some(entry) = self.items.get_mut(at) else { return };
+        entry.scored = true;
+        if at == self.head {
+            self.opener.ensure(BlockStart::Text, sink);
+            return sink.event(Event::Delta(Delta::Logprobs(Cow::Owned(tokens))));
+        }
+        let bytes = tokens.len() + PIECE_BYTES;
+        entry.held.push(Held::Logprobs(tokens));
+        self.hold(bytes, sink);
     }
 
     fn annotation(&mut self, index: u64, annotation: AnnotationIn<'_>, sink: &mut dyn Sink) {
@@ -336,6 +360,11 @@ impl Decoder {
                     self.opener.ensure(BlockStart::Thinking, sink);
                     let token = ReplayToken::native(TokenKind::Encrypted, Cow::Owned(data));
                     sink.event(Event::Delta(Delta::Token(token)));
+                    continue;
+                }
+                Held::Logprobs(tokens) => {
+                    self.opener.ensure(BlockStart::Text, sink);
+                    sink.event(Event::Delta(Delta::Logprobs(Cow::Owned(tokens))));
                     continue;
                 }
                 Held::Citation(citation) => {
@@ -418,6 +447,10 @@ impl Item {
         match self.kind {
             ItemKind::Message => {
                 for part in item.content.into_iter().flatten() {
+                    if !self.scored {
+                        let tokens = part.logprobs.and_then(logprobs::of_openai).filter(|tokens| !tokens.is_empty());
+                        self.held.extend(tokens.map(Held::Logprobs));
+                    }
                     if !self.streamed {
                         self.held.extend(part.text.map(|t| Held::Text(t.0.into_owned())));
                         self.held.extend(part.refusal.map(|r| Held::Refusal(r.0.into_owned())));

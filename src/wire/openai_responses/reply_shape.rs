@@ -22,6 +22,8 @@ pub(super) struct EventIn<'a> {
     #[serde(borrow, default)]
     pub(super) item: Option<ItemIn<'a>>,
     #[serde(borrow, default)]
+    pub(super) logprobs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     pub(super) annotation: Option<AnnotationIn<'a>>,
     #[serde(borrow, default)]
     pub(super) response: Option<ResponseIn<'a>>,
@@ -85,6 +87,8 @@ pub(super) struct PartIn<'a> {
     pub(super) refusal: Option<Str<'a>>,
     #[serde(borrow, default)]
     pub(super) annotations: Option<Vec<AnnotationIn<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) logprobs: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
