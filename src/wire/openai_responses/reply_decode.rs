@@ -4,8 +4,9 @@
 
 use super::{
     fragment::{self, Fragment},
-    reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn},
+    reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn, UsageIn},
     request_decode::flat_name,
+    server_tools::is_billed,
 };
 use crate::wire::{
     errors,
@@ -102,6 +103,8 @@ pub(crate) struct Decoder {
     head: usize,
     held_bytes: usize,
     has_calls: bool,
+    /// Calls of tools that the provider ran itself and bills one by one.
+    server_calls: u64,
     ended: bool,
     /// Where the text of a fragment is put that holds escapes.
     said: String,
@@ -117,6 +120,7 @@ impl Decoder {
             head: 0,
             held_bytes: 0,
             has_calls: false,
+            server_calls: 0,
             ended: false,
             said: String::new(),
         }
@@ -327,6 +331,8 @@ impl Decoder {
         if std::mem::replace(&mut entry.done, true) {
             return;
         }
+        let action = item.action.0.as_ref().and_then(|action| action.kind.as_str());
+        self.server_calls += u64::from(is_billed(item.kind.as_deref().unwrap_or_default(), action));
         entry.complete(item);
         if at != self.head {
             let held = entry.held.iter().map(Held::bytes).sum();
@@ -387,8 +393,9 @@ impl Decoder {
         for (index, item) in response.output.take().into_iter().flatten().enumerate() {
             self.done(index as u64, item, sink);
         }
-        if let Some(usage) = &response.usage {
-            sink.event(Event::Usage(usage.counts()));
+        if let Some(mut usage) = response.usage.as_ref().map(UsageIn::counts) {
+            usage.server_tools = usage.server_tools.or(Some(self.server_calls).filter(|calls| *calls > 0));
+            sink.event(Event::Usage(usage));
         }
         if let Some(error) = error {
             return self.fail(errors::read_raw(error), sink);
