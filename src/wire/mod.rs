@@ -31,6 +31,7 @@ mod rules;
 mod schema;
 mod skim;
 pub mod sse;
+mod stencil;
 mod swar;
 pub mod tap;
 mod telltale;

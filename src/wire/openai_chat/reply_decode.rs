@@ -13,6 +13,7 @@ use crate::wire::{
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
     skim::unescape,
+    stencil::Stencil,
     translate::Context,
 };
 use serde_json::value::RawValue;
@@ -93,6 +94,8 @@ pub(crate) struct Decoder {
     ended: bool,
     /// Log probabilities whose text has not come yet.
     logprobs: String,
+    /// How the last fragment was written, and whether it was of reasoning.
+    stencil: Stencil<bool>,
     /// Where the text of a fragment is put that holds escapes.
     said: String,
 }
@@ -111,6 +114,7 @@ impl Decoder {
             is_whole: false,
             ended: false,
             logprobs: String::new(),
+            stencil: Stencil::default(),
             said: String::new(),
         }
     }
@@ -118,6 +122,25 @@ impl Decoder {
     fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
         self.ended = true;
         sink.event(Event::Error(error));
+    }
+
+    /// A chunk that brings a fragment and nothing else.
+    fn skimmed<'d>(&mut self, data: &'d [u8]) -> Option<Fragment<'d>> {
+        if let Some((text, is_thought)) = self.stencil.fits(data) {
+            let said = Some(text);
+            return Some(if is_thought {
+                Fragment { thought: said, text: None }
+            } else {
+                Fragment { text: said, thought: None }
+            });
+        }
+        let fragment = fragment::read(data)?;
+        match (fragment.text, fragment.thought) {
+            (Some(text), None | Some("")) => self.stencil.learn(data, text, false),
+            (None | Some(""), Some(thought)) => self.stencil.learn(data, thought, true),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        Some(fragment)
     }
 
     /// Takes a fragment of a reply that has begun.
@@ -427,7 +450,7 @@ impl ReplyDecoder for Decoder {
         if data.trim_ascii() == b"[DONE]" {
             return self.end(sink);
         }
-        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| fragment::read(data)) {
+        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| self.skimmed(data)) {
             return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice(data) {

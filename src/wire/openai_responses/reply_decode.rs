@@ -3,7 +3,7 @@
 //! Only the first unfinished item goes out as it comes; what belongs to later items is held until their turn.
 
 use super::{
-    fragment::{self, Fragment},
+    fragment,
     reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn, UsageIn},
     request_decode::flat_name,
     server_tools::is_billed,
@@ -15,6 +15,7 @@ use crate::wire::{
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     skim::unescape,
+    stencil::Stencil,
     translate::Context,
 };
 use serde_json::value::RawValue;
@@ -106,6 +107,8 @@ pub(crate) struct Decoder {
     /// Calls of tools that the provider ran itself and bills one by one.
     server_calls: u64,
     ended: bool,
+    /// How the last fragment was written, and which item it was of.
+    stencil: Stencil<(u64, Growth)>,
     /// Where the text of a fragment is put that holds escapes.
     said: String,
 }
@@ -122,6 +125,7 @@ impl Decoder {
             has_calls: false,
             server_calls: 0,
             ended: false,
+            stencil: Stencil::default(),
             said: String::new(),
         }
     }
@@ -256,10 +260,9 @@ impl Decoder {
     }
 
     /// Takes a fragment of an item.
-    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
-        let Some(item) = grows(fragment.kind) else { return };
+    fn fragment(&mut self, index: u64, item: Growth, text: &str, sink: &mut dyn Sink) {
         let mut said = std::mem::take(&mut self.said);
-        self.piece(fragment.index, item, Cow::Borrowed(unescape(fragment.text, &mut said)), sink);
+        self.piece(index, item, Cow::Borrowed(unescape(text, &mut said)), sink);
         self.said = said;
     }
 
@@ -504,8 +507,13 @@ impl ReplyDecoder for Decoder {
         if self.ended || data.trim_ascii() == b"[DONE]" {
             return;
         }
+        if let Some((text, (index, item))) = self.stencil.fits(data) {
+            return self.fragment(index, item, text, sink);
+        }
         if let Some(fragment) = fragment::read(data) {
-            return self.fragment(&fragment, sink);
+            let Some(item) = grows(fragment.kind) else { return };
+            self.stencil.learn(data, fragment.text, (fragment.index, item));
+            return self.fragment(fragment.index, item, fragment.text, sink);
         }
         match serde_json::from_slice::<EventIn<'_>>(data) {
             Ok(event) if event.kind.is_none() => self.fail(errors::read(0, data), sink),
