@@ -20,6 +20,8 @@ encoding user tokendetails modality details iserror thoughtstokencount safetyrat
 avglogprobs tokencount evaltime loadtime""".split())
 # What is asked for in other ways too, or says no more than its absence.
 ALWAYS = {("include", "reasoning.encrypted_content"), ("temperature", 1.0), ("topp", 1.0)}
+# What another format asks for by a member of its own, by any of these names.
+MEMBER = {("include", "message.output_text.logprobs"): {"logprobs", "responselogprobs"}}
 
 # What a loss is called, and the keys under which the lost thing stands.
 COVERS = {
@@ -105,6 +107,7 @@ def check(item):
         else:
             texts.append(squeezed(value))
     everything = "\n".join(texts)
+    members = keys(item["body"])
     parts = {plain(part) for name, _ in losses for part in name.replace("/", ".").split(".")}
     covered = set(parts)
     for part in parts:
@@ -118,7 +121,7 @@ def check(item):
                 findings.append(("lost", f"{'.'.join(path)} = {value}"))
             continue
         text = squeezed(value)
-        if not text or text in everything or (path[-1], value) in ALWAYS:
+        if not text or text in everything or (path[-1], value) in ALWAYS or MEMBER.get((path[-1], value), set()) & members:
             continue
         standard = text.replace("-", "+").replace("_", "/").rstrip("=")
         if path[-1] == "data" and (standard in everything or squeezed(decoded(text) or text) in everything):

@@ -3,7 +3,7 @@
 //! Bounded by the limit on a reply that the translator keeps.
 
 use super::{
-    Usage,
+    Usage, logprobs,
     replay::ReplayToken,
     reply::{BlockStart, Citation, Delta, Event, FinishReason, ReplyError},
 };
@@ -12,10 +12,29 @@ use std::borrow::Cow;
 /// One finished or growing block.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Part {
-    Text { text: String, citations: Vec<Citation<'static>> },
-    Thinking { text: String, token: Option<ReplayToken<'static>> },
+    /// The log probabilities are elements of a list in OpenAI's shape.
+    Text {
+        text: String,
+        citations: Vec<Citation<'static>>,
+        logprobs: String,
+    },
+    Thinking {
+        text: String,
+        token: Option<ReplayToken<'static>>,
+    },
     Refusal(String),
-    Call { id: String, name: String, arguments: String, custom: bool },
+    Call {
+        id: String,
+        name: String,
+        arguments: String,
+        custom: bool,
+    },
+}
+
+impl Part {
+    pub(crate) fn empty_text() -> Part {
+        Part::Text { text: String::new(), citations: Vec::new(), logprobs: String::new() }
+    }
 }
 
 /// A reply so far.
@@ -41,7 +60,7 @@ impl Collected {
                 self.created = created;
             }
             Event::BlockStart(start) => self.parts.push(match start {
-                BlockStart::Text => Part::Text { text: String::new(), citations: Vec::new() },
+                BlockStart::Text => Part::empty_text(),
                 BlockStart::Thinking => Part::Thinking { text: String::new(), token: None },
                 BlockStart::Refusal => Part::Refusal(String::new()),
                 BlockStart::ToolCall { id, name, custom } => {
@@ -74,8 +93,21 @@ impl Collected {
             (Some(Part::Text { citations, .. }), Delta::Citation(citation)) => {
                 citations.push(citation.into_owned());
             }
+            (Some(Part::Text { logprobs, .. }), Delta::Logprobs(more)) => logprobs::join(logprobs, &more),
             _ => {}
         }
+    }
+
+    /// The log probabilities of all its texts.
+    pub(crate) fn logprobs(&self) -> String {
+        let mut all = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text { logprobs, .. } => logprobs::join(&mut all, logprobs),
+                Part::Thinking { .. } | Part::Refusal(_) | Part::Call { .. } => {}
+            }
+        }
+        all
     }
 
     /// Whether any block is a tool call.

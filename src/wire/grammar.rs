@@ -38,7 +38,7 @@ impl Kind {
             Delta::Text(_) => self != Kind::Call,
             Delta::Arguments(_) => self == Kind::Call,
             Delta::Token(_) => self == Kind::Thinking,
-            Delta::Citation(_) => self == Kind::Text,
+            Delta::Citation(_) | Delta::Logprobs(_) => self == Kind::Text,
         }
     }
 }

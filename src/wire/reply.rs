@@ -42,6 +42,8 @@ pub(crate) enum Delta<'a> {
     Token(ReplayToken<'a>),
     /// A source of the text so far.
     Citation(Citation<'a>),
+    /// The log probabilities of the text that comes next: elements of a list in OpenAI's shape.
+    Logprobs(Cow<'a, str>),
 }
 
 impl BlockStart<'_> {

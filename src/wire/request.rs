@@ -177,6 +177,13 @@ pub(crate) struct Sampling<'a> {
     pub(crate) top_logprobs: Option<u64>,
 }
 
+impl Sampling<'_> {
+    /// How many likely tokens are asked for beside each one; no format gives more than 20.
+    pub(crate) fn top_logprobs(&self) -> Option<u64> {
+        self.top_logprobs.filter(|n| self.logprobs && *n > 0).map(|n| n.min(20))
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) enum OutputFormat<'a> {
     #[default]

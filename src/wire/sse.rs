@@ -108,6 +108,9 @@ pub struct Event<'a> {
 /// Borrows from the event, or from `scratch` where the data takes several lines. A block without any field that looks
 /// like a JSON document is taken as data: Google ends a failed stream that way.
 pub fn read<'a>(event: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<Event<'a>> {
+    if let Some(data) = lone_data(event) {
+        return Some(Event { name: b"", data });
+    }
     let mut name: &[u8] = b"";
     let mut data: Option<&[u8]> = None;
     let mut joined = false;
@@ -134,6 +137,12 @@ pub fn read<'a>(event: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<Event<'a>> 
         (Some(_), true) => Some(Event { name, data: scratch }),
         (None, _) => bare_json(event).map(|data| Event { name, data }),
     }
+}
+
+/// The data of an event that is one line of it, as most of most providers are.
+fn lone_data(event: &[u8]) -> Option<&[u8]> {
+    let data = event.strip_prefix(b"data: ")?.strip_suffix(b"\n\n")?;
+    memchr2(b'\n', b'\r', data).is_none().then_some(data)
 }
 
 fn bare_json(event: &[u8]) -> Option<&[u8]> {

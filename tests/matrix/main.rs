@@ -4,6 +4,7 @@
 //! `target/matrix/out.jsonl` for `scripts/validate-matrix.sh`, which holds them against the recorded traffic's validator.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+mod scores;
 mod seen;
 
 use seen::{Seen, of_stream, of_whole};
@@ -85,6 +86,8 @@ struct Report {
     failures: Vec<String>,
     refusals: BTreeMap<String, usize>,
     losses: BTreeMap<String, usize>,
+    /// Pairs of a reply with log probabilities and a format.
+    scored: usize,
     lines: String,
 }
 
@@ -218,8 +221,16 @@ fn reply(report: &mut Report, exchange: &Exchange, to: WireFormat) {
         let again = run(from, to, (shape_in, Shape::Sse), &bytes, chunk).0;
         assert!(again == streamed, "{id} -> {}: another split gives another output", to.name());
     }
-    let got = of_stream(to, std::str::from_utf8(&streamed).unwrap());
+    let stream = std::str::from_utf8(&streamed).unwrap();
+    let got = of_stream(to, stream);
     let mut result = compare("stream", &want, &got);
+    let scored = match shape_in {
+        Shape::Json => scores::of(from, std::slice::from_ref(body)),
+        Shape::Sse | Shape::JsonArray | Shape::Opaque => {
+            scores::of(from, &seen::events(std::str::from_utf8(&bytes).unwrap()))
+        }
+    };
+    result = result.and_then(|()| scores_are(to, &scored, &seen::events(stream), translator.losses()));
     report.line(id, to, "sse", &streamed, None);
     let (whole, translator) = run(from, to, (shape_in, Shape::Json), &bytes, usize::MAX);
     let value: Value = serde_json::from_slice(&whole).unwrap_or_else(|e| panic!("{id} -> {}: {e}", to.name()));
@@ -227,9 +238,25 @@ fn reply(report: &mut Report, exchange: &Exchange, to: WireFormat) {
     // A whole error has no room for the text before it.
     let want = if want.is_error { Seen { is_error: true, ..Seen::default() } } else { want };
     result = result.and_then(|()| compare("whole", &want, &got));
+    if translator.error().is_none() {
+        report.scored += usize::from(!scored.is_empty());
+        result = result.and_then(|()| scores_are(to, &scored, &[value], translator.losses()));
+    }
     let kind = if translator.error().is_some() { "error" } else { "response" };
     report.line(id, to, kind, &whole, None);
     report.note(from, to, if shape_in == Shape::Json { "whole reply" } else { "streamed reply" }, id, result);
+}
+
+/// Every token's log probability is told, or all of them are listed as lost.
+fn scores_are(to: WireFormat, want: &[Value], replies: &[Value], losses: &Losses) -> Result<(), String> {
+    let got = scores::of(to, replies);
+    let lost = losses.iter().any(|loss| loss.field.starts_with("logprobs"));
+    match (want.is_empty(), to == WireFormat::Anthropic) {
+        (true, _) if got.is_empty() => Ok(()),
+        (false, true) if lost => Ok(()),
+        (false, false) if got == want && !lost => Ok(()),
+        _ => Err(format!("log probabilities differ: want {want:?}, got {got:?}, {losses:?}")),
+    }
 }
 
 fn error(report: &mut Report, exchange: &Exchange, to: WireFormat) {
@@ -309,6 +336,7 @@ fn every_recorded_exchange_passes_through_every_pair() {
     }
     println!("\nrefused requests, by field:");
     report.refusals.iter().for_each(|(what, n)| println!("{n:6} {what}"));
+    println!("\nreplies with log probabilities, times formats: {}", report.scored);
     println!("\nlosses, by field:");
     report.losses.iter().for_each(|(what, n)| println!("{n:6} {what}"));
     println!("\nexceptions:");

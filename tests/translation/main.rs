@@ -4,6 +4,7 @@
 mod audit;
 mod bounds;
 mod conversions;
+mod logprobs;
 mod properties;
 mod quirks;
 mod replies;

@@ -335,3 +335,20 @@ fn anthropic_clients_that_did_not_ask_see_no_thinking() {
     let out = run(OpenaiChat, Anthropic, (Shape::Sse, Shape::Json), context, &stream);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["content"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn searches_of_a_responses_provider_are_counted_for_a_client_that_has_a_field() {
+    let search = json!({"type": "web_search_call", "id": "ws_1", "status": "completed",
+        "action": {"type": "search", "query": "q"}});
+    let message = json!({"type": "message", "content": [{"type": "output_text", "text": "found"}]});
+    let response = json!({"id": "resp_1", "model": "m", "status": "completed", "output": [search, search, message],
+        "usage": {"input_tokens": 3, "output_tokens": 2}});
+    let whole_reply = whole(OpenaiResponses, Anthropic, &response);
+    assert_eq!(whole_reply["usage"]["server_tool_use"]["web_search_requests"], 2, "{whole_reply}");
+    let done = |at: u64, item: &Value| json!({"type": "response.output_item.done", "output_index": at, "item": item});
+    let end = json!({"type": "response.completed", "response": response});
+    let events = [done(0, &search), done(1, &search), done(2, &message), end];
+    let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let reply = collected(OpenaiResponses, Anthropic, &stream);
+    assert_eq!(reply["usage"]["server_tool_use"]["web_search_requests"], 2, "{reply}");
+}

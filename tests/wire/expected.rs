@@ -32,6 +32,7 @@ pub(crate) fn usage(format: WireFormat, exchange: &Exchange) -> Usage {
             WireFormat::OpenaiResponses => {
                 openai(&document["response"]["usage"], &mut usage);
                 openai(&document["usage"], &mut usage);
+                searches(&document, &mut usage);
             }
             WireFormat::Anthropic => {
                 anthropic(&document["message"]["usage"], &mut usage);
@@ -78,6 +79,19 @@ fn openai(u: &Value, usage: &mut Usage) {
         server_tools: number(u, &["/num_server_side_tools_used", "/server_tool_use_details/web_search_requests"]),
         images: None,
     });
+}
+
+/// The searches among a Responses reply's items, where its usage does not count the tools that were used.
+fn searches(document: &Value, usage: &mut Usage) {
+    let response = if document["response"].is_object() { &document["response"] } else { document };
+    let is_search = |item: &&Value| {
+        let action = item["action"]["type"].as_str().unwrap_or("search");
+        item["type"] == "file_search_call" || item["type"] == "web_search_call" && action == "search"
+    };
+    let found = response["output"].as_array().into_iter().flatten().filter(is_search).count() as u64;
+    if found > 0 && number(&response["usage"], &["/num_server_side_tools_used"]).is_none() {
+        usage.server_tools = Some(found);
+    }
 }
 
 fn anthropic(u: &Value, usage: &mut Usage) {

@@ -7,7 +7,7 @@ use crate::wire::skim::{Met, Skim};
 /// What an event brings: which kind of delta it is, and the inside of its JSON string.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fragment<'a> {
-    pub(super) kind: &'a str,
+    pub(super) kind: &'static str,
     pub(super) text: &'a str,
 }
 
@@ -37,9 +37,11 @@ fn read_delta<'a>(delta: &mut Skim<'a>) -> Option<Fragment<'a>> {
         _ => delta.skip(),
     })?;
     let (key, text) = said?;
-    let suits = matches!(
-        (kind, key),
-        ("text_delta", "text") | ("thinking_delta", "thinking") | ("input_json_delta", "partial_json")
-    );
-    suits.then_some(Fragment { kind, text })
+    let kind = match (kind, key) {
+        ("text_delta", "text") => "text_delta",
+        ("thinking_delta", "thinking") => "thinking_delta",
+        ("input_json_delta", "partial_json") => "input_json_delta",
+        _ => return None,
+    };
+    Some(Fragment { kind, text })
 }

@@ -8,6 +8,7 @@ use crate::wire::{
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     skim::unescape,
+    stencil::Stencil,
     translate::Context,
 };
 use serde::Deserialize;
@@ -185,6 +186,8 @@ pub(crate) struct Decoder {
     reason: Option<FinishReason>,
     detail: Option<String>,
     ended: bool,
+    /// How the last fragment was written, and which kind it was.
+    stencil: Stencil<&'static str>,
     /// Where the text of a fragment is put that holds escapes.
     said: String,
 }
@@ -205,6 +208,7 @@ impl Decoder {
             reason: None,
             detail: None,
             ended: false,
+            stencil: Stencil::default(),
             said: String::new(),
         }
     }
@@ -435,7 +439,11 @@ impl ReplyDecoder for Decoder {
         if self.ended || data.trim_ascii() == b"[DONE]" {
             return;
         }
+        if let Some((text, kind)) = self.stencil.fits(data) {
+            return self.fragment(&Fragment { kind, text }, sink);
+        }
         if let Some(fragment) = fragment::read(data) {
+            self.stencil.learn(data, fragment.text, fragment.kind);
             return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice(data) {

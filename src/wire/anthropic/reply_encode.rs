@@ -207,6 +207,8 @@ impl Encoder {
                 let sealed = signature(Some(&token), &self.context.model);
                 put_delta(out, index, ("signature_delta", "signature"), &sealed);
             }
+            // The guard has noted them as a loss.
+            Delta::Logprobs(_) => {}
             Delta::Citation(citation) => event(out, "content_block_delta", |o| {
                 o.int("index", index);
                 o.obj("delta", |o| {
@@ -329,7 +331,7 @@ fn put_content(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
                     o.str("signature", &signature(token.as_ref(), &context.model));
                 }),
                 Part::Refusal(text) => a.obj(|o| put_text(o, text, &[])),
-                Part::Text { text, citations } => a.obj(|o| put_text(o, text, citations)),
+                Part::Text { text, citations, logprobs: _ } => a.obj(|o| put_text(o, text, citations)),
                 Part::Call { id, name, arguments, custom } => {
                     let id = call_id(id, hidden.take(), &context.model);
                     a.obj(|o| {

@@ -8,6 +8,7 @@ use crate::wire::{
     Usage, errors,
     fields::{List, Str},
     grammar::{Kind, Opener},
+    logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
@@ -202,6 +203,8 @@ pub(crate) struct Decoder {
     finish: Option<FinishReason>,
     detail: Option<String>,
     citations: Vec<Citation<'static>>,
+    /// Log probabilities whose text has not come yet.
+    logprobs: String,
     ended: bool,
     /// Where the text of a fragment is put that holds escapes.
     said: String,
@@ -220,6 +223,7 @@ impl Decoder {
             finish: None,
             detail: None,
             citations: Vec::new(),
+            logprobs: String::new(),
             ended: false,
             said: String::new(),
         }
@@ -278,9 +282,13 @@ impl Decoder {
     }
 
     fn candidate(&mut self, candidate: CandidateIn<'_>, sink: &mut dyn Sink) {
+        if let Some(result) = candidate.logprobs_result {
+            self.score(result, sink);
+        }
         for part in candidate.content.and_then(|c| c.parts).into_iter().flatten() {
             self.part(part, sink);
         }
+        self.give_logprobs(sink);
         if let Some(reason) = candidate.finish_reason.filter(|word| &**word != "FINISH_REASON_UNSPECIFIED") {
             self.finish = Some(finish_reason(&reason));
             self.detail = candidate.finish_message.map(|m| m.0.into_owned());
@@ -288,13 +296,28 @@ impl Decoder {
         if let Some(grounding) = candidate.grounding_metadata {
             self.ground(grounding, sink);
         }
-        let unsaid = [
-            ("citationMetadata", candidate.citation_metadata),
-            ("urlContextMetadata", candidate.url_context_metadata),
-            ("logprobs", candidate.logprobs_result),
-        ];
+        let unsaid =
+            [("citationMetadata", candidate.citation_metadata), ("urlContextMetadata", candidate.url_context_metadata)];
         for (field, _) in unsaid.iter().filter(|(_, value)| value.is_some_and(|v| v.get() != "null")) {
             sink.event(Event::Lost(Cow::Borrowed(field)));
+        }
+    }
+
+    /// Keeps log probabilities until the text that they are of has its block. Their average says nothing more.
+    fn score(&mut self, result: &RawValue, sink: &mut dyn Sink) {
+        match logprobs::of_gemini(result) {
+            Some(tokens) => logprobs::join(&mut self.logprobs, &tokens),
+            None => sink.event(Event::Lost(Cow::Borrowed("logprobsResult"))),
+        }
+        if self.logprobs.len() > MAX_GROWN_BYTES {
+            self.fail(ReplyError::unreadable(&"too many log probabilities"), sink);
+        }
+    }
+
+    /// Says the log probabilities of the text that comes next, or of one that nothing comes of.
+    fn give_logprobs(&mut self, sink: &mut dyn Sink) {
+        if !self.logprobs.is_empty() && self.opener.open() == Some(Kind::Text) {
+            sink.event(Event::Delta(Delta::Logprobs(Cow::Owned(std::mem::take(&mut self.logprobs)))));
         }
     }
 
@@ -319,6 +342,7 @@ impl Decoder {
         }
         if let Some(text) = part.text.filter(|t| !t.is_empty()) {
             self.opener.ensure(BlockStart::Text, sink);
+            self.give_logprobs(sink);
             sink.event(Event::Delta(Delta::Text(text.0)));
         }
         self.sign(TokenKind::OnText, signature, sink);
@@ -428,6 +452,9 @@ impl Decoder {
             }
         }
         self.opener.close(sink);
+        if !self.logprobs.is_empty() {
+            sink.event(Event::Lost(Cow::Borrowed("logprobsResult")));
+        }
         // Whatever the reason says: a reply with calls waits for their results.
         let reason = if self.calls > 0 { FinishReason::ToolCalls } else { reason };
         let detail = self.detail.take().map(Cow::Owned);

@@ -4,6 +4,7 @@ use crate::wire::{
     Usage, WireFormat,
     collect::{Collected, Part},
     compose::{self, Arr, Obj},
+    logprobs::{self, Mean},
     loss::Losses,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, FinishReason, ReplyEncoder},
@@ -116,6 +117,9 @@ pub(crate) struct Encoder {
     /// The signature that the next part takes along.
     signature: Option<String>,
     citations: Vec<Citation<'static>>,
+    /// The log probabilities of the text that comes next, and the mean of all.
+    logprobs: String,
+    mean: Mean,
     refused: bool,
     usage: Usage,
     /// How most chunks end; empty until it is written anew.
@@ -136,6 +140,8 @@ impl Encoder {
             token: None,
             signature: None,
             citations: Vec::new(),
+            logprobs: String::new(),
+            mean: Mean::default(),
             refused: false,
             usage: Usage::default(),
             tail: Vec::new(),
@@ -197,7 +203,7 @@ impl Encoder {
     fn chunk(&mut self, out: &mut Vec<u8>, finish: Option<(&str, Option<&str>)>, parts: impl FnOnce(&mut Arr<'_>)) {
         let (id, model) = (std::mem::take(&mut self.id), std::mem::take(&mut self.model));
         let citations = if finish.is_some() { std::mem::take(&mut self.citations) } else { Vec::new() };
-        let usage = self.usage;
+        let (usage, tokens, mean) = (self.usage, std::mem::take(&mut self.logprobs), self.mean);
         self.frame(out, |o| {
             o.arr("candidates", |a| {
                 a.obj(|o| {
@@ -209,8 +215,10 @@ impl Encoder {
                     if let Some((word, message)) = finish {
                         o.str("finishReason", word);
                         o.some_str("finishMessage", message);
+                        mean.put(o);
                     }
                     put_citations(o, &citations);
+                    logprobs::put_gemini(o, &tokens);
                 });
             });
             if finish.is_some() || !usage.is_empty() {
@@ -233,7 +241,7 @@ impl Encoder {
                     });
                 });
             }
-            Delta::Text(text) if self.signature.is_none() => self.text(out, &text),
+            Delta::Text(text) if self.signature.is_none() && self.logprobs.is_empty() => self.text(out, &text),
             Delta::Text(text) => {
                 let signature = self.signature.take();
                 self.chunk(out, None, |a| {
@@ -246,6 +254,10 @@ impl Encoder {
             Delta::Arguments(text) => self.arguments.push_str(&text),
             Delta::Token(token) => self.token = Some(token.into_owned()),
             Delta::Citation(citation) => self.citations.push(citation.into_owned()),
+            Delta::Logprobs(tokens) => {
+                self.mean.take(&tokens);
+                logprobs::join(&mut self.logprobs, &tokens);
+            }
         }
     }
 
@@ -315,7 +327,8 @@ impl ReplyEncoder for Encoder {
 pub(crate) fn whole(reply: &Collected, context: &Context) -> Vec<u8> {
     let mut out = Vec::new();
     let word = finish_word(reply.finish.unwrap_or(FinishReason::Unknown), reply.has_refusal());
-    let mut cited = Vec::new();
+    let (mut cited, tokens, mut mean) = (Vec::new(), reply.logprobs(), Mean::default());
+    mean.take(&tokens);
     compose::obj(&mut out, |o| {
         o.arr("candidates", |a| {
             a.obj(|o| {
@@ -327,6 +340,8 @@ pub(crate) fn whole(reply: &Collected, context: &Context) -> Vec<u8> {
                 o.str("finishReason", word);
                 o.some_str("finishMessage", reply.detail.as_deref().filter(|_| word != "STOP"));
                 put_citations(o, &cited);
+                mean.put(o);
+                logprobs::put_gemini(o, &tokens);
             });
         });
         put_usage(o, &reply.usage);
@@ -351,7 +366,7 @@ fn put_parts(a: &mut Arr<'_>, reply: &Collected, context: &Context, cited: &mut 
                     signature = carried(token, text, &context.model);
                 }
             }
-            Part::Text { text, citations } => {
+            Part::Text { text, citations, logprobs: _ } => {
                 cited.extend(citations.iter().cloned());
                 put_text(a, text, signature.take());
             }

@@ -74,7 +74,6 @@ fn check(request: &Request<'_>, job: &mut Job) -> Result<(), Refusal> {
         ("store", request.store == Some(true)),
         ("prompt_cache_key", request.cache_key.is_some()),
         ("verbosity", request.verbosity.is_some()),
-        ("logprobs", request.sampling.logprobs),
         ("parallel_tool_calls", request.parallel_tools == Some(false) && !request.tools.is_empty()),
     ];
     unsaid.iter().filter(|(_, is_set)| *is_set).for_each(|(field, _)| job.losses.dropped(*field));
@@ -98,6 +97,10 @@ fn put_config(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job
     }
     o.some_num("frequencyPenalty", s.frequency_penalty.as_ref());
     o.some_num("presencePenalty", s.presence_penalty.as_ref());
+    if s.logprobs {
+        o.bool("responseLogprobs", true);
+        o.some_int("logprobs", s.top_logprobs());
+    }
     match &request.output {
         OutputFormat::Text => {}
         OutputFormat::Json => o.str("responseMimeType", "application/json"),

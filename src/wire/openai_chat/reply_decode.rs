@@ -8,10 +8,12 @@ use crate::wire::{
     errors,
     fields::{TextOr, text_of},
     grammar::{Kind, Opener},
+    logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
     skim::unescape,
+    stencil::Stencil,
     translate::Context,
 };
 use serde_json::value::RawValue;
@@ -90,6 +92,10 @@ pub(crate) struct Decoder {
     finish: Option<FinishReason>,
     is_whole: bool,
     ended: bool,
+    /// Log probabilities whose text has not come yet.
+    logprobs: String,
+    /// How the last fragment was written, and whether it was of reasoning.
+    stencil: Stencil<bool>,
     /// Where the text of a fragment is put that holds escapes.
     said: String,
 }
@@ -107,6 +113,8 @@ impl Decoder {
             finish: None,
             is_whole: false,
             ended: false,
+            logprobs: String::new(),
+            stencil: Stencil::default(),
             said: String::new(),
         }
     }
@@ -114,6 +122,25 @@ impl Decoder {
     fn fail(&mut self, error: ReplyError, sink: &mut dyn Sink) {
         self.ended = true;
         sink.event(Event::Error(error));
+    }
+
+    /// A chunk that brings a fragment and nothing else.
+    fn skimmed<'d>(&mut self, data: &'d [u8]) -> Option<Fragment<'d>> {
+        if let Some((text, is_thought)) = self.stencil.fits(data) {
+            let said = Some(text);
+            return Some(if is_thought {
+                Fragment { thought: said, text: None }
+            } else {
+                Fragment { text: said, thought: None }
+            });
+        }
+        let fragment = fragment::read(data)?;
+        match (fragment.text, fragment.thought) {
+            (Some(text), None | Some("")) => self.stencil.learn(data, text, false),
+            (None | Some(""), Some(thought)) => self.stencil.learn(data, thought, true),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        Some(fragment)
     }
 
     /// Takes a fragment of a reply that has begun.
@@ -160,16 +187,37 @@ impl Decoder {
     }
 
     fn choice(&mut self, choice: ChoiceIn<'_>, sink: &mut dyn Sink) {
-        if choice.logprobs.is_some_and(|l| l.get() != "null") {
-            sink.event(Event::Lost(Cow::Borrowed("logprobs")));
-        }
         let content = if self.is_whole { choice.message.or(choice.delta) } else { choice.delta };
+        if let Some(logprobs) = choice.logprobs {
+            self.score(logprobs, content.as_ref(), sink);
+        }
         if let Some(content) = content {
             self.delta(content, sink);
         }
+        self.give_logprobs(sink);
         // A server that sends "" with every chunk has not finished.
         if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
             self.finish = Some(finish_reason(&reason));
+        }
+    }
+
+    /// Keeps log probabilities until the text that they are of has its block; those of reasoning have no place.
+    fn score(&mut self, raw: &RawValue, content: Option<&DeltaIn<'_>>, sink: &mut dyn Sink) {
+        let (tokens, is_all) = logprobs::of_choice(raw);
+        let is_thought = content.is_some_and(DeltaIn::is_thought) && !tokens.is_empty();
+        if is_thought || !is_all {
+            sink.event(Event::Lost(Cow::Borrowed("logprobs")));
+        }
+        if !is_thought {
+            self.hold(tokens.len(), sink);
+            logprobs::join(&mut self.logprobs, &tokens);
+        }
+    }
+
+    /// Says the log probabilities of the text that comes next, or of one that nothing comes of.
+    fn give_logprobs(&mut self, sink: &mut dyn Sink) {
+        if !self.logprobs.is_empty() && self.opener.open() == Some(Kind::Text) {
+            sink.event(Event::Delta(Delta::Logprobs(Cow::Owned(std::mem::take(&mut self.logprobs)))));
         }
     }
 
@@ -260,6 +308,7 @@ impl Decoder {
         }
         self.close_call();
         self.opener.ensure(start, sink);
+        self.give_logprobs(sink);
         sink.event(Event::Delta(Delta::Text(text)));
     }
 
@@ -364,6 +413,9 @@ impl Decoder {
         let late = std::mem::take(&mut self.late_text);
         self.text(BlockStart::Text, Cow::Owned(late), sink);
         self.opener.close(sink);
+        if !self.logprobs.is_empty() {
+            sink.event(Event::Lost(Cow::Borrowed("logprobs")));
+        }
         let reason = self.finish.unwrap_or(FinishReason::Unknown);
         // A named tool choice is reported as `stop`, so the calls decide.
         let reason = match reason {
@@ -398,7 +450,7 @@ impl ReplyDecoder for Decoder {
         if data.trim_ascii() == b"[DONE]" {
             return self.end(sink);
         }
-        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| fragment::read(data)) {
+        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| self.skimmed(data)) {
             return self.fragment(&fragment, sink);
         }
         match serde_json::from_slice(data) {

@@ -4,6 +4,7 @@ use crate::wire::{
     Usage,
     collect::{Collected, Part},
     compose::{self, Obj},
+    logprobs,
     replay::{ReplayToken, TokenKind, hide_in_id},
     reply::{BlockStart, Citation, Delta, Event, FinishReason, ReplyEncoder, ReplyError},
     rules::restyle_id,
@@ -101,6 +102,8 @@ pub(crate) struct Encoder {
     thinking: bool,
     refusing: bool,
     custom: bool,
+    /// The log probabilities of the text that comes next.
+    logprobs: String,
     usage: Usage,
 }
 
@@ -116,6 +119,7 @@ impl Encoder {
             thinking: false,
             refusing: false,
             custom: false,
+            logprobs: String::new(),
             usage: Usage::default(),
         }
     }
@@ -141,12 +145,15 @@ impl Encoder {
         out.extend_from_slice(if self.context.stream_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
     }
 
-    fn chunk(&self, out: &mut Vec<u8>, finish: Option<&str>, fill: impl FnOnce(&mut Obj<'_>)) {
+    fn chunk(&mut self, out: &mut Vec<u8>, finish: Option<&str>, fill: impl FnOnce(&mut Obj<'_>)) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(&self.head);
         out.extend_from_slice(b",\"choices\":[{\"index\":0,\"delta\":");
         compose::obj(out, fill);
-        out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":");
+        out.extend_from_slice(b",\"logprobs\":");
+        logprobs::put_chat(out, &self.logprobs);
+        self.logprobs.clear();
+        out.extend_from_slice(b",\"finish_reason\":");
         match finish {
             Some(word) => compose::put_str(out, word),
             None => out.extend_from_slice(b"null"),
@@ -189,7 +196,9 @@ impl Encoder {
                 self.text(out, "reasoning_content", &text);
             }
             Delta::Text(text) if self.refusing => self.text(out, "refusal", &text),
-            Delta::Text(text) => self.text(out, "content", &text),
+            Delta::Text(text) if self.logprobs.is_empty() => self.text(out, "content", &text),
+            Delta::Text(text) => self.chunk(out, None, |o| o.str("content", &text)),
+            Delta::Logprobs(tokens) => logprobs::join(&mut self.logprobs, &tokens),
             Delta::Arguments(text) => {
                 let index = self.calls.saturating_sub(1);
                 let custom = self.custom;
@@ -219,6 +228,9 @@ impl Encoder {
                 o.arr("reasoning_details", |a| a.item().extend_from_slice(&detail));
             });
             self.token = portable(&token, &thought);
+        }
+        if !self.logprobs.is_empty() {
+            self.chunk(out, None, |o| o.str("content", ""));
         }
         self.thinking = false;
     }
@@ -266,7 +278,7 @@ impl ReplyEncoder for Encoder {
 
 /// Writes a whole reply.
 pub(crate) fn whole(reply: &Collected, context: &Context) -> Vec<u8> {
-    let mut out = Vec::new();
+    let (mut out, scores) = (Vec::new(), reply.logprobs());
     compose::obj(&mut out, |o| {
         o.str("id", &restyle_id(&reply.id, "chatcmpl-"));
         o.str("object", "chat.completion");
@@ -276,7 +288,7 @@ pub(crate) fn whole(reply: &Collected, context: &Context) -> Vec<u8> {
             a.obj(|o| {
                 o.int("index", 0);
                 o.obj("message", |o| put_message(o, reply, context));
-                o.null("logprobs");
+                logprobs::put_chat(o.key("logprobs"), &scores);
                 o.str("finish_reason", finish_word(reply.finish.unwrap_or(FinishReason::Unknown)));
             });
         });
@@ -290,7 +302,7 @@ fn put_message(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
     let (mut has_text, mut citations) = (false, Vec::new());
     for part in &reply.parts {
         match part {
-            Part::Text { text: more, citations: found } => {
+            Part::Text { text: more, citations: found, logprobs: _ } => {
                 has_text = true;
                 text.push_str(more);
                 citations.extend(found);

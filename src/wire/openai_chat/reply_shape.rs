@@ -101,6 +101,14 @@ pub(super) struct FunctionIn<'a> {
     pub(super) input: Option<&'a RawValue>,
 }
 
+impl DeltaIn<'_> {
+    /// Whether it brings reasoning and no text.
+    pub(super) fn is_thought(&self) -> bool {
+        let thought = self.reasoning_content.as_ref().or(self.reasoning.as_ref());
+        thought.is_some_and(|text| !text.is_empty()) && self.content.is_none()
+    }
+}
+
 impl FunctionIn<'_> {
     pub(super) fn is_empty(&self) -> bool {
         self.name.as_deref().is_none_or(str::is_empty) && self.arguments.is_none_or(|a| a.get() == "\"\"")

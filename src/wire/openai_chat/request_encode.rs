@@ -93,8 +93,13 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
             penalty => o.some_num(field, penalty.as_ref()),
         }
     }
-    if s.logprobs {
-        losses.dropped("logprobs");
+    match s.logprobs {
+        true if reasons => losses.dropped("logprobs"),
+        true => {
+            o.bool("logprobs", true);
+            o.some_int("top_logprobs", s.top_logprobs());
+        }
+        false => {}
     }
     put_output(o, &request.output);
     put_reasoning(o, request, options, job);

@@ -21,6 +21,7 @@ pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
         "delta" => met.once(1).and_then(|()| event.string()).map(|text| found.text = text),
         "output_index" => met.once(2).and_then(|()| event.count()).map(|index| found.index = index),
         "summary_index" => met.once(3).and_then(|()| event.count()).map(drop),
+        "logprobs" => met.once(4).and_then(|()| if event.is_null() { Some(()) } else { event.empty_list() }),
         "item" | "annotation" | "response" => None,
         _ => event.skip(),
     })?;

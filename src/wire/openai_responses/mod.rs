@@ -9,6 +9,7 @@ mod reply_parts;
 mod reply_shape;
 mod request_decode;
 mod request_encode;
+mod server_tools;
 mod translation;
 
 use super::{Format, WireFormat, openai_chat, tap};

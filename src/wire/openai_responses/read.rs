@@ -1,7 +1,8 @@
 //! What a Responses reply says.
 
+use super::server_tools::Item;
 use crate::wire::{
-    lenient::{self, Count, Filled, Maybe, Word},
+    lenient::{self, Count, Filled, Many, Maybe, Word},
     openai_chat::{UsageObject, last_usage},
     tap::Seen,
     telltale::{Key, key},
@@ -44,7 +45,8 @@ struct Response<'a> {
     #[serde(borrow)]
     incomplete_details: Maybe<Incomplete<'a>>,
     usage: Maybe<UsageObject>,
-    output: Filled,
+    #[serde(borrow)]
+    output: Many<Item<'a>>,
     error: Filled,
     detail: Filled,
     message: Filled,
@@ -56,15 +58,6 @@ struct Response<'a> {
 struct Incomplete<'a> {
     #[serde(borrow)]
     reason: Word<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Item<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Word<'a>,
-    content: Filled,
-    summary: Filled,
 }
 
 #[derive(Default, Deserialize)]
@@ -83,6 +76,15 @@ impl Response<'_> {
         if let Some(usage) = &self.usage.0 {
             seen.usage.update(&usage.counts());
         }
+        let is_told = self.usage.0.as_ref().is_some_and(|usage| usage.counts().server_tools.is_some());
+        let calls = self.output.0.iter().filter(|item| item.is_billed()).count() as u64;
+        if !is_told && calls > 0 {
+            seen.usage.server_tools = Some(calls);
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        !self.output.0.is_empty()
     }
 
     /// The status, or what made it incomplete.
@@ -94,8 +96,8 @@ impl Response<'_> {
     fn is_error(&self) -> bool {
         let marked = self.kind.as_str() == Some("error");
         let failed = self.status.as_str() == Some("failed");
-        let answers = self.output.0 || self.object.0;
-        marked || failed || (self.error.0 && !self.output.0) || (!answers && (self.detail.0 || self.message.0))
+        let answers = self.has_output() || self.object.0;
+        marked || failed || (self.error.0 && !self.has_output()) || (!answers && (self.detail.0 || self.message.0))
     }
 }
 
@@ -141,6 +143,13 @@ pub(super) fn event(name: &[u8], data: &[u8], seen: &mut Seen) {
             seen.end();
         }
         "response.output_item.added" => seen.content |= event.item.0.is_some_and(|item| item.has_content()),
+        "response.output_item.done" => {
+            seen.content = true;
+            // The stream's end tells all of them again, unless it comes from a server that leaves them out.
+            if event.item.0.is_some_and(|item| item.is_billed()) {
+                seen.usage.server_tools = Some(seen.usage.server_tools.unwrap_or(0).saturating_add(1));
+            }
+        }
         "response.content_part.added" | "response.reasoning_summary_part.added" | "response.reasoning_part.added" => {
             seen.content |= event.part.0.is_some_and(|part| part.has_content());
         }
@@ -244,6 +253,29 @@ mod tests {
     }
 
     const FIRST: &str = r#"{"type":"response.output_text.delta","delta":"x"}"#;
+
+    #[test]
+    fn searches_that_the_provider_ran_are_counted_once() {
+        let search = r#"{"type":"web_search_call","action":{"type":"search","query":"q"},"status":"completed"}"#;
+        let open = r#"{"type":"web_search_call","action":{"type":"open_page","url":"u"},"status":"completed"}"#;
+        let old = r#"{"type":"web_search_call","status":"completed"}"#;
+        let file = r#"{"type":"file_search_call","queries":["q"]}"#;
+        let call = r#"{"type":"function_call","name":"f","arguments":"{}"}"#;
+        let items = [search, open, old, file, call].join(",");
+        let reply =
+            |usage: &str| format!(r#"{{"object":"response","status":"completed","output":[{items}],"usage":{usage}}}"#);
+        assert_eq!(whole(&reply(r#"{"input_tokens":1}"#)).usage.server_tools, Some(3));
+        assert_eq!(whole(&reply(r#"{"input_tokens":1,"num_server_side_tools_used":7}"#)).usage.server_tools, Some(7));
+        let none =
+            r#"{"object":"response","status":"completed","output":[{"type":"message","content":[]}],"usage":{}}"#;
+        assert_eq!(whole(none).usage.server_tools, None);
+        let done = |item: &str| format!(r#"{{"type":"response.output_item.done","item":{item}}}"#);
+        let (one, two) = (done(search), done(open));
+        let end = format!(r#"{{"type":"response.completed","response":{}}}"#, reply("{}"));
+        let bare = r#"{"type":"response.completed","response":{"status":"completed","output":[]}}"#;
+        assert_eq!(stream(&[&one, &two, &one, &end]).last().unwrap().usage.server_tools, Some(3));
+        assert_eq!(stream(&[&one, &two, &one, bare]).last().unwrap().usage.server_tools, Some(2));
+    }
 
     #[test]
     fn the_preamble_is_no_content() {

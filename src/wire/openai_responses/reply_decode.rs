@@ -3,16 +3,19 @@
 //! Only the first unfinished item goes out as it comes; what belongs to later items is held until their turn.
 
 use super::{
-    fragment::{self, Fragment},
-    reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn},
+    fragment,
+    reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn, UsageIn},
     request_decode::flat_name,
+    server_tools::is_billed,
 };
 use crate::wire::{
     errors,
     grammar::{Kind, Opener},
+    logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     skim::unescape,
+    stencil::Stencil,
     translate::Context,
 };
 use serde_json::value::RawValue;
@@ -51,6 +54,8 @@ struct Item {
     /// Whether content came by deltas, so that the repetitions are not to be read.
     streamed: bool,
     cited: bool,
+    /// Whether log probabilities came with the deltas.
+    scored: bool,
     done: bool,
     /// What came before the item's turn.
     held: Vec<Held>,
@@ -64,6 +69,7 @@ enum Held {
     Arguments(String),
     Token(String),
     Citation(Citation<'static>),
+    Logprobs(String),
 }
 
 impl Held {
@@ -74,7 +80,8 @@ impl Held {
                 | Held::Refusal(text)
                 | Held::Thought(text)
                 | Held::Arguments(text)
-                | Held::Token(text) => text.len(),
+                | Held::Token(text)
+                | Held::Logprobs(text) => text.len(),
                 Held::Citation(citation) => citation.url.len() + citation.title.len(),
             }
     }
@@ -97,7 +104,11 @@ pub(crate) struct Decoder {
     head: usize,
     held_bytes: usize,
     has_calls: bool,
+    /// Calls of tools that the provider ran itself and bills one by one.
+    server_calls: u64,
     ended: bool,
+    /// How the last fragment was written, and which item it was of.
+    stencil: Stencil<(u64, Growth)>,
     /// Where the text of a fragment is put that holds escapes.
     said: String,
 }
@@ -112,7 +123,9 @@ impl Decoder {
             head: 0,
             held_bytes: 0,
             has_calls: false,
+            server_calls: 0,
             ended: false,
+            stencil: Stencil::default(),
             said: String::new(),
         }
     }
@@ -139,6 +152,7 @@ impl Decoder {
         }
         let index = event.output_index.unwrap_or(0);
         if let Some(item) = grows(kind) {
+            self.score(index, event.logprobs, sink);
             return self.piece(index, item, event.delta.0.unwrap_or_default(), sink);
         }
         match kind {
@@ -191,6 +205,7 @@ impl Decoder {
             begun: false,
             streamed: false,
             cited: false,
+            scored: false,
             done: false,
             held: Vec::new(),
         });
@@ -245,10 +260,9 @@ impl Decoder {
     }
 
     /// Takes a fragment of an item.
-    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
-        let Some(item) = grows(fragment.kind) else { return };
+    fn fragment(&mut self, index: u64, item: Growth, text: &str, sink: &mut dyn Sink) {
         let mut said = std::mem::take(&mut self.said);
-        self.piece(fragment.index, item, Cow::Borrowed(unescape(fragment.text, &mut said)), sink);
+        self.piece(index, item, Cow::Borrowed(unescape(text, &mut said)), sink);
         self.said = said;
     }
 
@@ -269,13 +283,30 @@ impl Decoder {
             Held::Text(_) => BlockStart::Text,
             Held::Refusal(_) => BlockStart::Refusal,
             Held::Thought(_) => BlockStart::Thinking,
-            Held::Arguments(_) | Held::Token(_) | Held::Citation(_) => {
+            Held::Arguments(_) | Held::Token(_) | Held::Citation(_) | Held::Logprobs(_) => {
                 self.begin_call(at, sink);
                 return sink.event(Event::Delta(Delta::Arguments(delta)));
             }
         };
         self.opener.ensure(block, sink);
         sink.event(Event::Delta(Delta::Text(delta)));
+    }
+
+    /// Takes the log probabilities of the text that comes next.
+    fn score(&mut self, index: u64, logprobs: Option<&RawValue>, sink: &mut dyn Sink) {
+        let tokens = logprobs.and_then(logprobs::of_openai).filter(|tokens| !tokens.is_empty());
+        let Some(tokens) = tokens else { return };
+        self.start(None, sink);
+        let Some(at) = self.place(index, ItemKind::Message, sink) else { return };
+        let Some(entry) = self.items.get_mut(at) else { return };
+        entry.scored = true;
+        if at == self.head {
+            self.opener.ensure(BlockStart::Text, sink);
+            return sink.event(Event::Delta(Delta::Logprobs(Cow::Owned(tokens))));
+        }
+        let bytes = tokens.len() + PIECE_BYTES;
+        entry.held.push(Held::Logprobs(tokens));
+        self.hold(bytes, sink);
     }
 
     fn annotation(&mut self, index: u64, annotation: AnnotationIn<'_>, sink: &mut dyn Sink) {
@@ -303,6 +334,8 @@ impl Decoder {
         if std::mem::replace(&mut entry.done, true) {
             return;
         }
+        let action = item.action.0.as_ref().and_then(|action| action.kind.as_str());
+        self.server_calls += u64::from(is_billed(item.kind.as_deref().unwrap_or_default(), action));
         entry.complete(item);
         if at != self.head {
             let held = entry.held.iter().map(Held::bytes).sum();
@@ -338,6 +371,11 @@ impl Decoder {
                     sink.event(Event::Delta(Delta::Token(token)));
                     continue;
                 }
+                Held::Logprobs(tokens) => {
+                    self.opener.ensure(BlockStart::Text, sink);
+                    sink.event(Event::Delta(Delta::Logprobs(Cow::Owned(tokens))));
+                    continue;
+                }
                 Held::Citation(citation) => {
                     if self.opener.open() == Some(Kind::Text) {
                         sink.event(Event::Delta(Delta::Citation(citation)));
@@ -358,8 +396,9 @@ impl Decoder {
         for (index, item) in response.output.take().into_iter().flatten().enumerate() {
             self.done(index as u64, item, sink);
         }
-        if let Some(usage) = &response.usage {
-            sink.event(Event::Usage(usage.counts()));
+        if let Some(mut usage) = response.usage.as_ref().map(UsageIn::counts) {
+            usage.server_tools = usage.server_tools.or(Some(self.server_calls).filter(|calls| *calls > 0));
+            sink.event(Event::Usage(usage));
         }
         if let Some(error) = error {
             return self.fail(errors::read_raw(error), sink);
@@ -418,6 +457,10 @@ impl Item {
         match self.kind {
             ItemKind::Message => {
                 for part in item.content.into_iter().flatten() {
+                    if !self.scored {
+                        let tokens = part.logprobs.and_then(logprobs::of_openai).filter(|tokens| !tokens.is_empty());
+                        self.held.extend(tokens.map(Held::Logprobs));
+                    }
                     if !self.streamed {
                         self.held.extend(part.text.map(|t| Held::Text(t.0.into_owned())));
                         self.held.extend(part.refusal.map(|r| Held::Refusal(r.0.into_owned())));
@@ -464,8 +507,13 @@ impl ReplyDecoder for Decoder {
         if self.ended || data.trim_ascii() == b"[DONE]" {
             return;
         }
+        if let Some((text, (index, item))) = self.stencil.fits(data) {
+            return self.fragment(index, item, text, sink);
+        }
         if let Some(fragment) = fragment::read(data) {
-            return self.fragment(&fragment, sink);
+            let Some(item) = grows(fragment.kind) else { return };
+            self.stencil.learn(data, fragment.text, (fragment.index, item));
+            return self.fragment(fragment.index, item, fragment.text, sink);
         }
         match serde_json::from_slice::<EventIn<'_>>(data) {
             Ok(event) if event.kind.is_none() => self.fail(errors::read(0, data), sink),

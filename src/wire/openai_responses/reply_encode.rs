@@ -6,6 +6,7 @@ use super::reply_parts::{Group, group_at, put_item, put_part, put_response};
 use crate::wire::{
     collect::{Collected, Part},
     compose::{self, Obj},
+    logprobs,
     openai_chat::failure,
     reply::{BlockStart, Delta, Event, FinishReason, ReplyEncoder, ReplyError},
     translate::Context,
@@ -26,6 +27,8 @@ pub(crate) struct Encoder {
     /// Citations of the open text part so far.
     cited: u64,
     summarised: bool,
+    /// The log probabilities of the text that comes next.
+    logprobs: String,
 }
 
 impl Encoder {
@@ -40,6 +43,7 @@ impl Encoder {
             id: String::new(),
             cited: 0,
             summarised: false,
+            logprobs: String::new(),
         }
     }
 
@@ -80,7 +84,10 @@ impl Encoder {
         compose::put_int(out, index);
         out.extend_from_slice(b",\"delta\":");
         compose::put_str(out, text);
-        out.extend_from_slice(b",\"logprobs\":[]}\n\n");
+        out.extend_from_slice(b",\"logprobs\":");
+        logprobs::put_list(out, &self.logprobs);
+        self.logprobs.clear();
+        out.extend_from_slice(b"}\n\n");
         self.sequence += 1;
     }
 
@@ -108,9 +115,7 @@ impl Encoder {
             let index = self.content_index();
             let empty = match start {
                 BlockStart::Refusal => Part::Refusal(String::new()),
-                BlockStart::Text | BlockStart::Thinking | BlockStart::ToolCall { .. } => {
-                    Part::Text { text: String::new(), citations: Vec::new() }
-                }
+                BlockStart::Text | BlockStart::Thinking | BlockStart::ToolCall { .. } => Part::empty_text(),
             };
             self.put_in_item(out, "response.content_part.added", |o| {
                 o.int("content_index", index);
@@ -185,6 +190,7 @@ impl Encoder {
                     o.obj("annotation", |o| super::reply_parts::put_citation(o, citation));
                 });
             }
+            (Delta::Logprobs(tokens), _) => logprobs::join(&mut self.logprobs, tokens),
             (Delta::Token(_), _) => {}
         }
     }
@@ -193,11 +199,14 @@ impl Encoder {
         let index = self.content_index();
         let Some(part) = self.reply.parts.pop() else { return };
         match &part {
-            Part::Text { text, .. } => {
+            Part::Text { text, logprobs, .. } => {
+                if !self.logprobs.is_empty() {
+                    self.put_text(out, index, "");
+                }
                 self.put_in_item(out, "response.output_text.done", |o| {
                     o.int("content_index", index);
                     o.str("text", text);
-                    o.arr("logprobs", |_| {});
+                    logprobs::put_list(o.key("logprobs"), logprobs);
                 });
                 self.part_done(out, index, &part);
             }

@@ -4,6 +4,7 @@ use crate::wire::{
     WireFormat,
     collect::{Collected, Part},
     compose::Obj,
+    logprobs,
     openai_chat::failure,
     reply::{Citation, FinishReason},
     rules::restyle_id,
@@ -105,11 +106,11 @@ pub(crate) fn put_part(o: &mut Obj<'_>, part: &Part) {
             o.str("type", "refusal");
             o.str("refusal", text);
         }
-        Part::Text { text, citations } => {
+        Part::Text { text, citations, logprobs } => {
             o.str("type", "output_text");
             o.str("text", text);
             o.arr("annotations", |a| citations.iter().for_each(|citation| a.obj(|o| put_citation(o, citation))));
-            o.arr("logprobs", |_| {});
+            logprobs::put_list(o.key("logprobs"), logprobs);
         }
         Part::Thinking { .. } | Part::Call { .. } => {}
     }

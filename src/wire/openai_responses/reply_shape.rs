@@ -2,9 +2,11 @@
 //!
 //! Borrows from the reply; a text delta costs no allocation.
 
+use super::server_tools::Action;
 use crate::wire::{
     Usage,
     fields::{Soft, Str},
+    lenient::Maybe,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,6 +23,8 @@ pub(super) struct EventIn<'a> {
     pub(super) delta: Soft<'a>,
     #[serde(borrow, default)]
     pub(super) item: Option<ItemIn<'a>>,
+    #[serde(borrow, default)]
+    pub(super) logprobs: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) annotation: Option<AnnotationIn<'a>>,
     #[serde(borrow, default)]
@@ -75,6 +79,8 @@ pub(super) struct ItemIn<'a> {
     pub(super) summary: Option<Vec<PartIn<'a>>>,
     #[serde(borrow, default)]
     pub(super) encrypted_content: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    pub(super) action: Maybe<Action<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +91,8 @@ pub(super) struct PartIn<'a> {
     pub(super) refusal: Option<Str<'a>>,
     #[serde(borrow, default)]
     pub(super) annotations: Option<Vec<AnnotationIn<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) logprobs: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +117,9 @@ pub(super) struct UsageIn {
     pub(super) input_tokens_details: Option<InputDetailsIn>,
     #[serde(default)]
     pub(super) output_tokens_details: Option<OutputDetailsIn>,
+    /// xAI.
+    #[serde(default)]
+    pub(super) num_server_side_tools_used: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -137,6 +148,7 @@ impl UsageIn {
             cache_write: written,
             output: self.output_tokens,
             reasoning: self.output_tokens_details.as_ref().and_then(|d| d.reasoning_tokens),
+            server_tools: self.num_server_side_tools_used,
             ..Usage::default()
         }
     }

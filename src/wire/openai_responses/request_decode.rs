@@ -186,6 +186,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, 
     s.max_tokens = read(body.max_output_tokens).and_then(|n| n.as_count());
     (s.temperature, s.top_p) = (read(body.temperature), read(body.top_p));
     s.top_logprobs = body.top_logprobs.filter(|n| *n > 0);
+    s.logprobs = s.top_logprobs.is_some();
     for wanted in body.include.unwrap_or_default() {
         match &*wanted {
             "message.output_text.logprobs" => s.logprobs = true,

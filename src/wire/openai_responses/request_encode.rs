@@ -81,9 +81,10 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
         ("seed", s.seed.is_some()),
         ("frequency_penalty", s.frequency_penalty.is_some()),
         ("presence_penalty", s.presence_penalty.is_some()),
-        ("logprobs", s.logprobs),
+        ("logprobs", s.logprobs && reasons),
     ];
     unsaid.iter().filter(|(_, is_set)| *is_set).for_each(|(field, _)| losses.dropped(*field));
+    o.some_int("top_logprobs", s.top_logprobs().filter(|_| !reasons));
     if let Some(user) = request.user.as_deref() {
         let fitted = fit_user(user, losses);
         o.str(if options.compatible { "user" } else { "safety_identifier" }, &fitted);
@@ -128,8 +129,14 @@ fn put_output(o: &mut Obj<'_>, output: &OutputFormat<'_>) {
 
 fn put_reasoning(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job: &mut Job) {
     let reasons = models::is_openai_reasoning(options.model);
-    if reasons {
-        o.arr("include", |a| a.str("reasoning.encrypted_content"));
+    let shows_logprobs = request.sampling.logprobs && (!reasons || options.compatible);
+    if reasons || shows_logprobs {
+        o.arr("include", |a| {
+            [("reasoning.encrypted_content", reasons), ("message.output_text.logprobs", shows_logprobs)]
+                .iter()
+                .filter(|(_, is_wanted)| *is_wanted)
+                .for_each(|(what, _)| a.str(what));
+        });
     }
     let Some(reasoning) = request.reasoning else { return };
     if !reasons && !options.compatible {

@@ -24,7 +24,7 @@ const PART_BYTES: usize = 128;
 /// What is kept of an event at most.
 fn kept_bytes(event: &Event<'_>) -> usize {
     match event {
-        Event::Delta(Delta::Text(text) | Delta::Arguments(text)) => text.len(),
+        Event::Delta(Delta::Text(text) | Delta::Arguments(text) | Delta::Logprobs(text)) => text.len(),
         Event::Delta(Delta::Token(token)) => token.data.len(),
         Event::Delta(Delta::Citation(citation)) => {
             PART_BYTES + citation.url.len() + citation.title.len() + citation.quoted.len()
@@ -257,6 +257,9 @@ impl Sink for Exit {
         let ends = matches!(event, Event::End | Event::Error(_));
         match &event {
             Event::Lost(field) => return self.losses.dropped(field.clone()),
+            Event::Delta(Delta::Logprobs(_)) if self.target.id() == WireFormat::Anthropic => {
+                return self.losses.dropped("logprobs");
+            }
             Event::Usage(usage) => {
                 self.usage.update(usage);
                 if usage.server_tools.is_some_and(|n| n > 0) && self.target.id() != WireFormat::Anthropic {

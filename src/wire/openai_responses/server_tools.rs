@@ -1,0 +1,45 @@
+//! Which output items are calls of tools that the provider runs itself and bills one by one, as Anthropic counts them.
+//!
+//! Searches of the web and of files. Opening a page that was found, MCP and image generation cost tokens only, and
+//! code runs in containers that are billed by time.
+
+use crate::wire::lenient::{Filled, Maybe, Word};
+use serde::Deserialize;
+
+/// An output item, as far as it is looked at to count it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Item<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Word<'a>,
+    #[serde(borrow)]
+    action: Maybe<Action<'a>>,
+    pub(super) content: Filled,
+    pub(super) summary: Filled,
+}
+
+/// What a call does.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Action<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Word<'a>,
+}
+
+impl Item<'_> {
+    pub(super) fn is_billed(&self) -> bool {
+        is_billed(
+            self.kind.as_str().unwrap_or_default(),
+            self.action.0.as_ref().and_then(|action| action.kind.as_str()),
+        )
+    }
+}
+
+/// Whether an item of this type, whose call does this, is billed by itself. Early replies do not say what a search does.
+pub(super) fn is_billed(kind: &str, action: Option<&str>) -> bool {
+    match kind {
+        "web_search_call" => action.is_none_or(|action| action == "search"),
+        "file_search_call" => true,
+        _ => false,
+    }
+}

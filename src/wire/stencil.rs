@@ -1,0 +1,218 @@
+//! Recognises an event that is like an earlier one in all but its text.
+//!
+//! A provider writes the events of a stream alike: from one to the next only the text differs, and perhaps a serial number
+//! or padding. So an event that was read once tells how to read the next ones, at the cost of comparing their bytes.
+//! Invariant: an event that fits has the members and the values of the one that was learnt, but for what stands in the
+//! holes, and is good JSON as that one was.
+
+use super::swar;
+use memchr::memmem;
+use std::ops::Range;
+
+/// After so many events in a row from which nothing was gained, none is learnt any more.
+const MOST_MISSES: u8 = 16;
+/// Members that no reader looks at, whose values change from event to event.
+const SERIAL: &[u8] = b"\"sequence_number\":";
+const PADDING: &[u8] = b"\"obfuscation\":\"";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hole {
+    /// The inside of the string that is read.
+    Text,
+    /// The inside of a string that is not.
+    Padding,
+    /// Digits.
+    Count,
+    /// Spaces between two members' ends.
+    Space,
+}
+
+/// An event with holes; `T` is what else was read of it.
+#[derive(Debug)]
+pub(crate) struct Stencil<T> {
+    pattern: Vec<u8>,
+    holes: Vec<(Range<usize>, Hole)>,
+    rest: Option<T>,
+    misses: u8,
+}
+
+impl<T> Default for Stencil<T> {
+    fn default() -> Self {
+        Stencil { pattern: Vec::new(), holes: Vec::new(), rest: None, misses: 0 }
+    }
+}
+
+impl<T: Copy> Stencil<T> {
+    /// The inside of the text of an event that fits, and what was learnt with it. The inside has no `\u`.
+    pub(crate) fn fits<'d>(&mut self, event: &'d [u8]) -> Option<(&'d str, T)> {
+        let rest = self.rest?;
+        let text = self.text_of(event);
+        if text.is_some() {
+            self.misses = 0;
+        }
+        text.map(|text| (text, rest))
+    }
+
+    fn text_of<'d>(&self, event: &'d [u8]) -> Option<&'d str> {
+        let (mut left, mut from, mut text) = (event, 0, None);
+        for (at, hole) in &self.holes {
+            left = left.strip_prefix(self.pattern.get(from..at.start)?)?;
+            let (inside, behind) = left.split_at_checked(hole.length(left)?)?;
+            match hole {
+                Hole::Text => text = std::str::from_utf8(inside).ok(),
+                Hole::Padding => drop(std::str::from_utf8(inside).ok()?),
+                Hole::Count | Hole::Space => {}
+            }
+            (left, from) = (behind, at.end);
+        }
+        text.filter(|_| self.pattern.get(from..) == Some(left))
+    }
+
+    /// Learns from an event that was read in full, whose text stands there in quotes.
+    pub(crate) fn learn(&mut self, event: &[u8], text: &str, rest: T) {
+        if self.misses >= MOST_MISSES {
+            return;
+        }
+        self.misses += 1;
+        self.rest = None;
+        let Some(start) = (text.as_ptr().addr()).checked_sub(event.as_ptr().addr()) else { return };
+        let said = start..start + text.len();
+        if event.get(said.clone()) != Some(text.as_bytes()) {
+            return;
+        }
+        self.pattern.clear();
+        self.pattern.extend_from_slice(event);
+        self.holes.clear();
+        self.holes.push((said, Hole::Text));
+        // A key with both its quotes cannot stand inside a string, so that what is found is one.
+        for (key, hole) in [(SERIAL, Hole::Count), (PADDING, Hole::Padding)] {
+            let Some(from) = memmem::find(event, key).map(|at| at + key.len()) else { continue };
+            let length = event.get(from..).and_then(|value| hole.length(value));
+            self.holes.extend(length.map(|length| (from..from + length, hole)));
+        }
+        let end = event.len().saturating_sub(1);
+        if event.last() == Some(&b'}') {
+            let spaces = event.iter().rev().skip(1).take_while(|byte| **byte == b' ').count();
+            self.holes.push((end - spaces..end, Hole::Space));
+        }
+        self.holes.sort_by_key(|(at, _)| at.start);
+        self.rest = Some(rest);
+    }
+}
+
+impl Hole {
+    /// How much at the front fills the hole.
+    fn length(self, bytes: &[u8]) -> Option<usize> {
+        let run = |is_part: fn(&u8) -> bool| bytes.iter().take_while(|byte| is_part(byte)).count();
+        match self {
+            Hole::Text | Hole::Padding => inside(bytes),
+            Hole::Count => {
+                let digits = run(u8::is_ascii_digit);
+                (digits == 1 || (2..=15).contains(&digits) && bytes.first() != Some(&b'0')).then_some(digits)
+            }
+            Hole::Space => Some(run(|byte| *byte == b' ')),
+        }
+    }
+}
+
+/// How long the inside of a string is, at whose front the bytes begin.
+fn inside(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += swar::before(bytes.get(at..)?, |word| {
+            swar::is(word, b'"') | swar::is(word, b'\\') | swar::is_control(word)
+        });
+        match bytes.get(at)? {
+            b'"' => return Some(at),
+            b'\\' => {
+                matches!(bytes.get(at + 1)?, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't').then_some(())?;
+                at += 2;
+            }
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn learnt(event: &str, text: &str) -> Stencil<u8> {
+        let at = event.find(text).unwrap();
+        let mut stencil = Stencil::default();
+        stencil.learn(event.as_bytes(), &event[at..at + text.len()], 7);
+        stencil
+    }
+
+    fn text<'d>(stencil: &mut Stencil<u8>, event: &'d str) -> Option<&'d str> {
+        stencil.fits(event.as_bytes()).map(|(text, _)| text)
+    }
+
+    #[test]
+    fn only_the_text_a_serial_number_and_padding_may_differ() {
+        let event = r#"{"type":"d","sequence_number":9,"delta":"<>","obfuscation":"xy"  }"#;
+        let mut stencil = learnt(event, "<>");
+        for (other, want) in [
+            (r#"{"type":"d","sequence_number":9,"delta":"<>","obfuscation":"xy"  }"#, Some("<>")),
+            (r#"{"type":"d","sequence_number":1234,"delta":" a\"é\n","obfuscation":""}"#, Some(" a\\\"é\\n")),
+            (r#"{"type":"d","sequence_number":0,"delta":"","obfuscation":"z"      }"#, Some("")),
+            (r#"{"type":"e","sequence_number":9,"delta":"<>","obfuscation":"xy"  }"#, None),
+            (r#"{"type":"d","sequence_number":01,"delta":"<>","obfuscation":"xy"  }"#, None),
+            (r#"{"type":"d","sequence_number":1.5,"delta":"<>","obfuscation":"xy"  }"#, None),
+            (r#"{"type":"d","sequence_number":,"delta":"<>","obfuscation":"xy"  }"#, None),
+            (r#"{"type":"d","sequence_number":9,"delta":"<>","obfuscation":"xy","more":1}"#, None),
+            (r#"{"type":"d","sequence_number":9,"delta":"a","more":1,"obfuscation":"xy"}"#, None),
+            (r#"{"type":"d","sequence_number":9,"delta":"\u0041","obfuscation":"xy"}"#, None),
+            (r#"{"type":"d","sequence_number":9,"delta":"<>"#, None),
+            ("", None),
+        ] {
+            assert_eq!(text(&mut stencil, other), want, "{other}");
+        }
+        assert_eq!(
+            stencil.fits(b"{\"type\":\"d\",\"sequence_number\":9,\"delta\":\"\xff\",\"obfuscation\":\"xy\"}"),
+            None
+        );
+        assert_eq!(
+            stencil.fits(b"{\"type\":\"d\",\"sequence_number\":9,\"delta\":\"a\",\"obfuscation\":\"\xff\"}"),
+            None
+        );
+        assert_eq!(stencil.fits(event.as_bytes()), Some(("<>", 7)));
+    }
+
+    #[test]
+    fn a_text_of_another_event_teaches_nothing() {
+        let mut stencil = Stencil::default();
+        stencil.learn(b"{\"a\":\"b\"}", "b", 7);
+        assert_eq!(stencil.fits(b"{\"a\":\"b\"}"), None);
+    }
+
+    #[test]
+    fn where_no_event_is_like_the_last_learning_ends() {
+        let mut stencil = Stencil::default();
+        for n in 0..100 {
+            let event = format!(r#"{{"n":{n},"a":"x"}}"#);
+            assert_eq!(text(&mut stencil, &event), None);
+            stencil.learn(event.as_bytes(), event.get(event.len() - 3..event.len() - 2).unwrap(), 7);
+        }
+        assert!(stencil.pattern.starts_with(br#"{"n":15"#), "{:?}", String::from_utf8_lossy(&stencil.pattern));
+    }
+
+    proptest! {
+        #[test]
+        fn what_fits_says_what_the_full_reader_reads(said in any::<String>(), pad in "[ -~]{0,9}", n in any::<u32>()) {
+            let make = |said: &str, pad: &str, n: u32| {
+                let text = serde_json::to_string(said).unwrap();
+                let pad = serde_json::to_string(pad).unwrap();
+                format!(r#"{{"sequence_number":{n},"delta":{text},"obfuscation":{pad} }}"#)
+            };
+            let mut stencil = learnt(&make("<->", "p", 3), "<->");
+            let event = make(&said, &pad, n);
+            let mut unescaped = String::new();
+            match text(&mut stencil, &event) {
+                Some(inside) => prop_assert_eq!(crate::wire::skim::unescape(inside, &mut unescaped), said),
+                None => prop_assert!(event.contains("\\u")),
+            }
+        }
+    }
+}
