@@ -67,6 +67,11 @@ fn entry(exchange: u64, attempt: u32) -> Entry {
     }
 }
 
+/// With these a reply's end waits for its row's commit.
+fn waiting_for_the_disk() -> LedgerSettings {
+    LedgerSettings { fsync: true, commit_wait: Duration::from_secs(30), ..LedgerSettings::default() }
+}
+
 fn wait_until(what: &str, is: impl Fn() -> bool) {
     for _ in 0..2_000 {
         if is() {
@@ -80,7 +85,7 @@ fn wait_until(what: &str, is: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_row_that_is_acknowledged_is_in_the_file() {
     let folder = Folder::new();
-    let ledger = folder.ledger(LedgerSettings::default());
+    let ledger = folder.ledger(waiting_for_the_disk());
     for exchange in 1..=20 {
         assert!(ledger.submit(entry(exchange, 1)).unwrap().committed().await);
         assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, exchange);
@@ -145,8 +150,7 @@ fn a_model_without_a_price_is_named_once() {
 #[tokio::test]
 async fn a_locked_file_stops_nobody_and_loses_nothing() {
     let folder = Folder::new();
-    let settings = LedgerSettings { commit_wait: Duration::from_secs(30), ..LedgerSettings::default() };
-    let ledger = folder.ledger(settings);
+    let ledger = folder.ledger(waiting_for_the_disk());
     ledger.submit(entry(1, 1)).unwrap().committed().await;
     let other = folder.other();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -166,14 +170,14 @@ fn a_full_disk_stops_nobody_and_loses_nothing() {
     let folder = Folder::new();
     // SQLite's own bound on the file stands for the disk's: it fails in the same way.
     let mut store = Store::open(&folder.0.join(FILE_NAME), &LedgerSettings::default()).unwrap();
-    store.write([entry(1, 1)].iter()).unwrap();
+    store.write([Record::of(&entry(1, 1))].into_iter()).unwrap();
     store.limit_pages(20);
     let rows: Vec<Entry> = (2..2_000).map(|exchange| entry(exchange, 1)).collect();
-    let error = store.write(rows.iter()).unwrap_err().to_string();
+    let error = store.write(rows.iter().map(Record::of)).unwrap_err().to_string();
     assert!(error.contains("full"), "{error}");
     assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 1, "all or none");
     store.limit_pages(1 << 20);
-    assert_eq!(store.write(rows.iter()).unwrap(), rows.len());
+    assert_eq!(store.write(rows.iter().map(Record::of)).unwrap(), rows.len());
 }
 
 #[test]
@@ -229,10 +233,9 @@ fn two_processes_write_into_the_same_file_while_a_third_reads() {
 fn relaxed_rows_are_not_waited_for_until_half_of_the_room_is_taken() {
     let folder = Folder::new();
     let settings = LedgerSettings { queue: 10, durability: Durability::Relaxed, ..LedgerSettings::default() };
-    let queue = Queue::new(settings);
-    assert!((1..=5).all(|exchange| queue.push(entry(exchange, 1)).is_none()));
-    assert!(queue.push(entry(6, 1)).is_some());
-    drop(folder);
+    let queue = Queue::new(folder.0.clone(), settings).unwrap();
+    assert!((1..=5).all(|exchange| queue.push(&Record::of(&entry(exchange, 1))).is_none()));
+    assert!(queue.push(&Record::of(&entry(6, 1))).is_some());
 }
 
 #[test]
@@ -406,9 +409,9 @@ proptest! {
         let mut rest = rows.as_slice();
         for (at, size) in bundles.iter().cycle().enumerate() {
             let (bundle, left) = rest.split_at((*size).min(rest.len()));
-            store.write(bundle.iter()).unwrap();
+            store.write(bundle.iter().map(Record::of)).unwrap();
             // What a process that was killed before it was told writes again.
-            store.write(bundle.iter()).unwrap();
+            store.write(bundle.iter().map(Record::of)).unwrap();
             if at == roll_after {
                 store.roll_up().unwrap();
             }

@@ -70,7 +70,8 @@ fn rows(reader: &Reader) -> Vec<Row> {
 
 /// The rows, once as many as this are there.
 async fn wait_for_rows(gateway: &Gateway, count: usize) -> Vec<Row> {
-    let reader = gateway.live().ledger.as_ref().unwrap().reader().unwrap();
+    let ledger = gateway.live().ledger.clone().unwrap();
+    let reader = ledger.reader().unwrap();
     for _ in 0..500 {
         let found = rows(&reader);
         if found.len() >= count {
