@@ -21,6 +21,8 @@ mod sums;
 mod writer;
 
 #[cfg(test)]
+mod journal_tests;
+#[cfg(test)]
 mod tests;
 
 pub use count::{Count, Counts};

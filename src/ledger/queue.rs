@@ -238,6 +238,14 @@ impl Queue {
     }
 }
 
+#[cfg(test)]
+impl Queue {
+    /// From now on nothing more can be written to the segment in use.
+    pub(super) fn fill_the_disk(&self) {
+        self.lock().active.fill_the_disk();
+    }
+}
+
 impl Drop for Queue {
     /// A segment with rows stays, for the next start.
     fn drop(&mut self) {

@@ -145,7 +145,20 @@ impl Segment {
 
     /// Removes the file. What is written to it afterwards is lost.
     pub(super) fn remove(&self) {
-        fs::remove_file(&self.path).unwrap_or_else(|error| log::warn!("cannot remove {}: {error}", self.path.display()));
+        fs::remove_file(&self.path)
+            .unwrap_or_else(|error| log::warn!("cannot remove {}: {error}", self.path.display()));
+    }
+}
+
+#[cfg(test)]
+impl Segment {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// From now on nothing more can be written to it.
+    pub(super) fn fill_the_disk(&mut self) {
+        self.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
     }
 }
 
@@ -190,7 +203,11 @@ impl Orphan {
     /// All of a directory. One that cannot be read is left where it is.
     pub(super) fn all(directory: &Path) -> io::Result<Vec<Orphan>> {
         let mut orphans = Vec::new();
-        for found in fs::read_dir(directory)? {
+        let files = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(orphans),
+            files => files?,
+        };
+        for found in files {
             let path = found?.path();
             if path.extension().is_some_and(|ending| ending == ENDING) {
                 orphans.extend(Orphan::adopt(path)?);

@@ -15,10 +15,10 @@ use std::{
 const HOUR: u64 = 3_600_000;
 
 /// A directory of its own for each test, gone with it.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(super) fn new() -> Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("sub2api-ledger-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -26,16 +26,16 @@ impl Folder {
         Folder(path)
     }
 
-    fn ledger(&self, settings: LedgerSettings) -> Ledger {
+    pub(super) fn ledger(&self, settings: LedgerSettings) -> Ledger {
         Ledger::open(&self.0, settings, Clock::System).unwrap()
     }
 
-    fn reader(&self) -> Reader {
+    pub(super) fn reader(&self) -> Reader {
         Reader::open(&self.0.join(FILE_NAME)).unwrap()
     }
 
     /// Another process with a transaction of its own.
-    fn other(&self) -> rusqlite::Connection {
+    pub(super) fn other(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.0.join(FILE_NAME)).unwrap()
     }
 }
@@ -50,7 +50,7 @@ fn now() -> u64 {
     Clock::System.now().unix_millis()
 }
 
-fn entry(exchange: u64, attempt: u32) -> Entry {
+pub(super) fn entry(exchange: u64, attempt: u32) -> Entry {
     let usage = Usage { input: Some(10), output: Some(exchange), ..Usage::default() };
     Entry {
         began: now(),
@@ -72,7 +72,7 @@ fn waiting_for_the_disk() -> LedgerSettings {
     LedgerSettings { fsync: true, commit_wait: Duration::from_secs(30), ..LedgerSettings::default() }
 }
 
-fn wait_until(what: &str, is: impl Fn() -> bool) {
+pub(super) fn wait_until(what: &str, is: impl Fn() -> bool) {
     for _ in 0..2_000 {
         if is() {
             return;
@@ -393,6 +393,39 @@ fn arbitrary_row() -> impl Strategy<Value = Entry> {
     )
 }
 
+#[test]
+fn a_file_of_the_first_version_goes_on_with_its_rows_and_sums() {
+    let folder = Folder::new();
+    let path = folder.0.join(FILE_NAME);
+    let mut store = Store::open(&path, &LedgerSettings::default()).unwrap();
+    store.write((1..=5).map(|n| entry(n, 1)).collect::<Vec<_>>().iter().map(Record::of)).unwrap();
+    drop(store);
+    let other = folder.other();
+    let version: i64 = other.query_row("PRAGMA schema_version", [], |row| row.get(0)).unwrap();
+    other
+        .execute_batch(&format!(
+            "PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, 'PRIMARY KEY,', 'PRIMARY KEY AUTOINCREMENT,')
+             WHERE name = 'attempts';
+             PRAGMA schema_version = {}; PRAGMA user_version = 1; PRAGMA writable_schema = RESET;
+             CREATE TABLE x (a INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE x;
+             INSERT INTO attempts SELECT NULL, began, exchange + 5, attempt, request, user, key, account, provider, call,
+             model, served, client_format, upstream_format, stream, status, outcome, failure, input, cache_read,
+             cache_write, cache_write_1h, output, reasoning, server_tools, images, estimates, cost, first_micros,
+             total_micros, bytes_in, bytes_out, client FROM attempts",
+            version + 1
+        ))
+        .unwrap();
+    let mut store = Store::open(&path, &LedgerSettings::default()).unwrap();
+    store.write((10..=12).map(|n| entry(n, 1)).collect::<Vec<_>>().iter().map(Record::of)).unwrap();
+    assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 13);
+    store.roll_up().unwrap();
+    assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 13);
+    let told = |sql: &str| folder.other().query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert!(!told("SELECT sql FROM sqlite_schema WHERE name = 'attempts'").contains("AUTOINCREMENT"));
+    assert_eq!(told("PRAGMA integrity_check"), "ok");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -400,20 +433,24 @@ proptest! {
     fn the_sums_are_those_of_the_rows_however_they_are_written_and_summed_up(
         rows in prop::collection::vec(arbitrary_row(), 1..60),
         bundles in prop::collection::vec(1usize..20, 1..10),
-        roll_after in 0usize..10,
+        rolls in prop::collection::vec(any::<(bool, bool)>(), 1..10),
     ) {
         let folder = Folder::new();
-        let mut store = Store::open(&folder.0.join(FILE_NAME), &LedgerSettings::default()).unwrap();
+        let open = || Store::open(&folder.0.join(FILE_NAME), &LedgerSettings::default()).unwrap();
+        // During a hand-over two processes write, and either may sum up.
+        let mut stores = [open(), open()];
         let rows: Vec<Entry> =
             rows.into_iter().enumerate().map(|(at, row)| Entry { exchange: at as u64, ..row }).collect();
         let mut rest = rows.as_slice();
         for (at, size) in bundles.iter().cycle().enumerate() {
             let (bundle, left) = rest.split_at((*size).min(rest.len()));
+            let (is_rolled, is_other) = rolls[at % rolls.len()];
+            let store = &mut stores[usize::from(is_other)];
             store.write(bundle.iter().map(Record::of)).unwrap();
             // What a process that was killed before it was told writes again.
             store.write(bundle.iter().map(Record::of)).unwrap();
-            if at == roll_after {
-                store.roll_up().unwrap();
+            if is_rolled {
+                stores[at % 2].roll_up().unwrap();
             }
             rest = left;
             if rest.is_empty() {
