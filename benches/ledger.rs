@@ -2,8 +2,8 @@
 //!
 //!     cargo bench --bench ledger
 //!
-//! The file is a real one, in the directory of temporary files. `write` is the writer's own transaction of so many rows;
-//! `submit` goes through the queue and the thread, until the last row is in the file.
+//! The file is a real one, in the directory of temporary files. `submit` is what the end of a reply waits for, on its own
+//! thread; `submit and commit` goes through journal and thread, until the last row is in the file.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot be set up has to stop")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -11,7 +11,7 @@ use std::{fs, hint::black_box, path::PathBuf, time::Duration};
 use sub2api::{
     clock::Clock,
     config::Config,
-    ledger::{Counts, Durability, Entry, Group, Ledger, LedgerSettings, Outcome, Price, query::Filter},
+    ledger::{Counts, Entry, Group, Ledger, LedgerSettings, Outcome, Price, query::Filter},
     wire::Usage,
 };
 
@@ -65,8 +65,7 @@ fn rows(c: &mut Criterion) {
     let mut group = c.benchmark_group("ledger");
     group.sample_size(10).measurement_time(Duration::from_secs(10)).throughput(Throughput::Elements(ROWS));
     let path = folder("rows");
-    let settings = LedgerSettings { durability: Durability::Relaxed, queue: 10_000_000, ..LedgerSettings::default() };
-    let ledger = Ledger::open(&path, settings, Clock::System).unwrap();
+    let ledger = Ledger::open(&path, roomy(), Clock::System).unwrap();
     let mut next = 0;
     group.bench_function("submit and commit", |b| {
         b.iter_batched(
@@ -76,9 +75,7 @@ fn rows(c: &mut Criterion) {
             },
             |entries| {
                 entries.into_iter().for_each(|entry| _ = ledger.submit(entry));
-                while ledger.health().waiting > 0 {
-                    std::thread::yield_now();
-                }
+                ledger.flush();
             },
             BatchSize::PerIteration,
         );
@@ -94,24 +91,52 @@ fn rows(c: &mut Criterion) {
     let _ = fs::remove_dir_all(path);
 }
 
-/// How long does the end of a reply wait for its row, when nothing else goes on?
+/// Settings under which nobody waits because many rows do.
+fn roomy() -> LedgerSettings {
+    LedgerSettings { queue: 10_000_000, ..LedgerSettings::default() }
+}
+
+/// What does a row cost the thread that ends a reply, while rows come at a busy gateway's pace and are written beside it?
+fn submit(c: &mut Criterion) {
+    let path = folder("submit");
+    let ledger = Ledger::open(&path, roomy(), Clock::System).unwrap();
+    let mut next = 0;
+    c.benchmark_group("submit").bench_function("one row, strict", |b| {
+        b.iter_custom(|count| {
+            let mut time = Duration::ZERO;
+            for _ in 0..count {
+                next += 1;
+                let entry = entry(next);
+                let began = Clock::System.now().mono;
+                assert!(black_box(ledger.submit(entry)).is_none());
+                time += Clock::System.now().mono - began;
+                if next.is_multiple_of(500) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+            time
+        });
+    });
+    drop(ledger);
+    let _ = fs::remove_dir_all(path);
+}
+
+/// How long does the end of a reply wait for its row where each commit waits for the disk, when nothing else goes on?
 fn commit(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for (name, fsync) in [("one row", false), ("one row, waiting for the disk", true)] {
-        let path = folder("commit");
-        let settings = LedgerSettings { fsync, ..LedgerSettings::default() };
-        let ledger = Ledger::open(&path, settings, Clock::System).unwrap();
-        let mut next = 0;
-        c.benchmark_group("commit").sample_size(50).bench_function(name, |b| {
-            b.iter(|| {
-                next += 1;
-                let ack = ledger.submit(entry(next)).unwrap();
-                assert!(runtime.block_on(ack.committed()));
-            });
+    let path = folder("commit");
+    let settings = LedgerSettings { fsync: true, ..LedgerSettings::default() };
+    let ledger = Ledger::open(&path, settings, Clock::System).unwrap();
+    let mut next = 0;
+    c.benchmark_group("commit").sample_size(50).bench_function("one row, waiting for the disk", |b| {
+        b.iter(|| {
+            next += 1;
+            let ack = ledger.submit(entry(next)).unwrap();
+            assert!(runtime.block_on(ack.committed()));
         });
-        drop(ledger);
-        let _ = fs::remove_dir_all(path);
-    }
+    });
+    drop(ledger);
+    let _ = fs::remove_dir_all(path);
 }
 
 /// What does it cost to find a model's price and to work out a cost?
@@ -134,6 +159,6 @@ fn price(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
-    targets = price, commit, rows
+    targets = price, submit, commit, rows
 }
 criterion_main!(benches);

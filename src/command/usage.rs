@@ -7,6 +7,7 @@ use crate::{
     ledger::{
         FILE_NAME, Group, LedgerError, Reader, export,
         query::{Filter, Line, Page},
+        recover,
     },
 };
 use lexopt::prelude::*;
@@ -102,13 +103,18 @@ fn answer(asked: &Asked) -> ExitCode {
     }
 }
 
-/// The ledger that is meant: the one in the data directory of this configuration, or in this directory.
+/// The ledger that is meant: the one in the data directory of this configuration, or in this directory; with what a process
+/// that was killed left in its journal.
 pub(super) fn open(config: Option<&Path>, data: Option<&Path>) -> Result<Reader, String> {
     let directory = match (data, config) {
         (Some(data), _) => data.to_owned(),
         (None, Some(file)) => Config::load(file).map_err(|faults| faults.to_string())?.config.data_dir,
         (None, None) => Config::default_data_dir(&|name| std::env::var(name).ok()),
     };
+    // A gateway that runs does this itself.
+    if let Err(error) = recover(&directory) {
+        eprintln!("sub2api: rows of a process that was killed are left out: {error}");
+    }
     Reader::open(&directory.join(FILE_NAME)).map_err(|error| format!("sub2api: {error}"))
 }
 

@@ -1,8 +1,8 @@
 //! What every attempt used, and what it cost: counts, prices, and the file that keeps them.
 //!
-//! A row is taken from any thread without waiting; one thread writes all that wait in one transaction. The file is SQLite
-//! in the data directory, so that whatever has been committed survives the process. Invariant: a row counts once, and
-//! leaves memory only into the file, unless the settings say otherwise.
+//! A row is taken from any thread without waiting, and appended to a journal, where it survives the process; one thread
+//! writes all that wait into the file in one transaction. The file is SQLite in the data directory. Invariant: a row counts
+//! once, and leaves journal and memory only into the file, unless the settings say otherwise.
 
 pub mod count;
 pub mod entry;
@@ -11,11 +11,17 @@ pub mod price;
 pub mod query;
 mod queue;
 pub mod reconcile;
+mod record;
+mod recover;
 mod schema;
+mod segment;
 pub mod settings;
 mod store;
+mod sums;
 mod writer;
 
+#[cfg(test)]
+mod journal_tests;
 #[cfg(test)]
 mod tests;
 
@@ -24,22 +30,28 @@ pub use entry::{Entry, Outcome};
 pub use price::{Price, PriceTable, Unpriced};
 pub use query::{Group, Reader, Spent};
 pub use queue::Ack;
+pub use recover::recover;
 pub use settings::{Durability, LedgerSettings, WhenFull};
 pub use store::{FILE_NAME, LedgerError};
 
 use crate::clock::Clock;
 use queue::Queue;
+use record::Record;
+use segment::Segment;
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread,
+    time::Duration,
 };
 use store::Store;
 use writer::Writer;
 
 /// The most models without a price that are remembered as named.
 const MOST_NAMED: usize = 1_000;
+/// How long a question waits for the rows that are on their way.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// The ledger of a running gateway.
 pub struct Ledger {
@@ -72,24 +84,32 @@ impl std::fmt::Debug for Ledger {
 }
 
 impl Ledger {
-    /// Opens or makes the file in this directory, and starts the thread that writes.
+    /// Opens or makes the file in this directory, takes in what a process that was killed left behind, and starts the
+    /// thread that writes.
     pub fn open(directory: &Path, settings: LedgerSettings, clock: Clock) -> Result<Ledger, LedgerError> {
         let path = directory.join(FILE_NAME);
-        let store = Store::open(&path, &settings)?;
-        let queue = Arc::new(Queue::new(settings));
-        let writer = Writer::new(queue.clone(), store, settings, clock);
-        let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run());
+        let mut store = Store::open(&path, &settings)?;
+        if let Err(error) = recover::take_in(directory, &mut store) {
+            // Not lost: the writer tries again.
+            log::error!("rows of an earlier process are not in the ledger yet: {error}");
+        }
+        let journal = |cause| LedgerError::Journal { path: directory.to_owned(), cause };
+        let queue = Arc::new(Queue::new(directory.to_owned(), settings).map_err(journal)?);
+        let spare = Segment::create(directory).map_err(journal)?;
+        let writer = Writer::new(directory.to_owned(), queue.clone(), store, (settings, clock));
+        let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(spare));
         let thread =
             thread.map_err(|error| LedgerError::Asked(format!("the ledger's thread cannot start: {error}")))?;
         Ok(Ledger { path, settings, queue, thread: Mutex::new(Some(thread)), unpriced: Mutex::default() })
     }
 
-    /// Takes a row in, without waiting. Where its commit is to be waited for, says so.
+    /// Takes a row in, without waiting. Where nothing would hold it if the process were killed, and its commit is to be
+    /// waited for, says so.
     pub fn submit(&self, entry: Entry) -> Option<Ack> {
         if entry.cost_nanos.is_none() {
             self.name_unpriced(&entry);
         }
-        self.queue.push(entry)
+        self.queue.push(&Record::of(&entry))
     }
 
     /// Whether so many rows wait that new requests are to be refused.
@@ -110,12 +130,18 @@ impl Ledger {
         }
     }
 
-    /// Opens the file for questions.
+    /// Opens the file for questions. What this process has taken in is in it, unless the file cannot be written.
     pub fn reader(&self) -> Result<Reader, LedgerError> {
+        self.flush();
         Reader::open(&self.path)
     }
 
-    /// Writes what waits, and ends. Rows that come later are not written.
+    /// Waits until what has been taken in is in the file, for a short time at most.
+    pub fn flush(&self) {
+        self.queue.flush(FLUSH);
+    }
+
+    /// Writes what waits, and ends. A row that comes later is in the file after the next start.
     pub fn close(&self) {
         self.queue.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,12 +1,12 @@
 //! The tables of the ledger's file, and how an older file is brought up to date.
 //!
-//! `attempts` grows at its end. `hours` and `days` hold its sums up to the row that `meta.rolled` names; a reader adds the
+//! `attempts` grows at its end: the writer numbers its rows. `hours` and `days` hold its sums up to the row that `meta.rolled` names; a reader adds the
 //! rows behind it, so that the sums are exact at any time and after any crash.
 
 use rusqlite::{Connection, Result};
 
 /// The number of this version's tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// What sums are kept by, in the order of the columns.
 pub(super) const DIMENSIONS: &str = "user, key, account, provider, call, model, served";
@@ -33,8 +33,8 @@ pub(super) const SUMS: [(&str, &str); 17] = [
 ];
 
 const ATTEMPTS: &str = "
-CREATE TABLE IF NOT EXISTS attempts (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+CREATE TABLE attempts (
+  seq INTEGER PRIMARY KEY,
   began INTEGER NOT NULL, exchange INTEGER NOT NULL, attempt INTEGER NOT NULL,
   request TEXT NOT NULL, user TEXT NOT NULL, key TEXT NOT NULL, account TEXT NOT NULL, provider TEXT NOT NULL,
   call TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL, client_format TEXT NOT NULL,
@@ -46,8 +46,8 @@ CREATE TABLE IF NOT EXISTS attempts (
   bytes_out INTEGER NOT NULL, client TEXT NOT NULL,
   UNIQUE (began, exchange, attempt)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-INSERT OR IGNORE INTO meta VALUES ('rolled', 0);";
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('rolled', 0);";
 
 /// The columns that a row is written with, as they stand in `attempts`.
 pub(super) const WRITTEN: [&str; 32] = [
@@ -98,27 +98,51 @@ pub(super) fn sums_of_rows() -> String {
 fn sums_table(name: &str, unit: &str) -> String {
     let columns: String = SUMS.iter().map(|(sum, _)| format!("{sum} INTEGER NOT NULL, ")).collect();
     format!(
-        "CREATE TABLE IF NOT EXISTS {name} ({unit} INTEGER NOT NULL, user TEXT NOT NULL, key TEXT NOT NULL, \
+        "CREATE TABLE {name} ({unit} INTEGER NOT NULL, user TEXT NOT NULL, key TEXT NOT NULL, \
          account TEXT NOT NULL, provider TEXT NOT NULL, call TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL, \
          {columns}PRIMARY KEY ({unit}, {DIMENSIONS})) STRICT, WITHOUT ROWID;"
     )
 }
 
-/// Makes the tables where they are missing. Fails on a file of a later version.
+/// Makes the tables where they are missing, and changes those of an earlier version. Fails on a file of a later one.
 pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == VERSION {
+    if version(connection)? == VERSION {
         return Ok(());
     }
-    if version > VERSION {
-        return Err(rusqlite::Error::InvalidParameterName(format!(
-            "the file is of a later version of sub2api (tables {version}, this one knows {VERSION})"
-        )));
-    }
+    // Another process may be doing the same.
     let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    change.execute_batch(ATTEMPTS)?;
-    change.execute_batch(&sums_table("hours", "hour"))?;
-    change.execute_batch(&sums_table("days", "day"))?;
+    match version(&change)? {
+        VERSION => return Ok(()),
+        0 => {
+            change.execute_batch(ATTEMPTS)?;
+            change.execute_batch(&sums_table("hours", "hour"))?;
+            change.execute_batch(&sums_table("days", "day"))?;
+        }
+        1 => number_rows_ourselves(&change)?,
+        later => {
+            return Err(rusqlite::Error::InvalidParameterName(format!(
+                "the file is of a later version of sub2api (tables {later}, this one knows {VERSION})"
+            )));
+        }
+    }
     change.execute_batch(&format!("PRAGMA user_version = {VERSION}"))?;
     change.commit()
+}
+
+fn version(connection: &Connection) -> Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Version 1 let SQLite keep the last number of `attempts` in a table of its own (`AUTOINCREMENT`), which cost every row
+/// another write. The rows are stored alike without it, so that only the table's own words change: a file of any size is
+/// ready at once. SQLite names this way in <https://www.sqlite.org/lang_altertable.html#otheralter>.
+fn number_rows_ourselves(change: &Connection) -> Result<()> {
+    let schema: i64 = change.query_row("PRAGMA schema_version", [], |row| row.get(0))?;
+    change.execute_batch(&format!(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = replace(sql, ' AUTOINCREMENT', '') WHERE type = 'table' AND name = 'attempts';
+         PRAGMA schema_version = {};
+         PRAGMA writable_schema = OFF;",
+        schema + 1
+    ))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// When a reply may end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Its last bytes leave when its row is in the file, so that whoever has a whole reply is also in the ledger, whatever
-    /// kills the process. The default.
+    /// Its last bytes leave when its row is in the journal (with `fsync`: in the file), so that whoever has a whole reply is
+    /// also in the ledger, whatever kills the process. The default.
     #[default]
     Strict,
     /// At once; the rows of the last moment are lost with a process that is killed.
@@ -30,11 +30,12 @@ pub struct LedgerSettings {
     pub enabled: bool,
     /// When a reply may end.
     pub durability: Durability,
-    /// Whether each commit waits for the disk, so that nothing is lost with the machine's power either. Default: no.
+    /// Whether each commit waits for the disk, and each strict reply for its commit, so that nothing is lost with the
+    /// machine's power either. Default: no.
     pub fsync: bool,
     /// The longest wait of a reply's end for its row; after it the reply ends and its row waits on. Default 2 s.
     pub commit_wait: Duration,
-    /// Rows that may wait in memory while the file cannot be written. Default 50,000.
+    /// Rows that may wait while the file cannot be written. Default 50,000.
     pub queue: usize,
     /// What happens when so many wait.
     pub when_full: WhenFull,

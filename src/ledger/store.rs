@@ -4,12 +4,14 @@
 //! left alone. Nothing here retries or waits longer than SQLite does for another process's transaction.
 
 use super::{
-    entry::Entry,
-    schema::{self, DIMENSIONS, SUMS, WRITTEN},
+    record::Record,
+    schema::{self, DIMENSIONS, WRITTEN},
     settings::LedgerSettings,
+    sums::{self, Pending},
 };
-use rusqlite::{Connection, Statement, ToSql, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Statement, Transaction, TransactionBehavior, params};
 use std::{
+    iter,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const CHECKPOINT_PAGES: u32 = 4_000;
 /// The most rows that one step sums up, or lets go of.
 const STEP: i64 = 20_000;
-const HOUR_MILLIS: u64 = 3_600_000;
+pub(super) const HOUR_MILLIS: u64 = 3_600_000;
 const DAY_MILLIS: u64 = 24 * HOUR_MILLIS;
 
 /// Why the ledger cannot be used.
@@ -35,6 +37,14 @@ pub enum LedgerError {
         path: PathBuf,
         /// Why not.
         cause: rusqlite::Error,
+    },
+    /// A file of the journal cannot be made, read or removed.
+    #[error("cannot use the ledger's journal in {path}: {cause}")]
+    Journal {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
     },
     /// The file cannot be read or written.
     #[error("ledger: {0}")]
@@ -49,6 +59,8 @@ pub(super) struct Store {
     connection: Connection,
     insert: String,
     roll: [String; 2],
+    /// The sums of what has been written since the last time that they went into their tables.
+    pending: Pending,
 }
 
 impl Store {
@@ -68,37 +80,60 @@ impl Store {
                 connection,
                 insert: insert(),
                 roll: [roll("hours", "hour", HOUR_MILLIS), roll("days", "day", DAY_MILLIS)],
+                pending: Pending::default(),
             })
         };
         open().map_err(|cause| LedgerError::Open { path: path.to_owned(), cause })
     }
 
     /// Writes rows, all or none. Gives the number of rows that were not there yet.
-    pub(super) fn write<'e>(&mut self, entries: impl Iterator<Item = &'e Entry>) -> Result<usize, LedgerError> {
+    pub(super) fn write<'r>(&mut self, rows: impl Iterator<Item = Record<'r>>) -> Result<usize, LedgerError> {
+        let written = self.write_all(rows);
+        if written.is_err() {
+            self.pending.doubt();
+        }
+        Ok(written?)
+    }
+
+    fn write_all<'r>(&mut self, rows: impl Iterator<Item = Record<'r>>) -> rusqlite::Result<usize> {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut new = 0;
+        let (rolled, last) = bounds(&change)?;
+        self.pending.expect(rolled, last);
+        let (mut seq, mut new) = (last, 0);
         {
             let mut statement = change.prepare_cached(&self.insert)?;
-            for entry in entries {
-                new += insert_one(&mut statement, entry)?;
+            for row in rows {
+                if insert_one(&mut statement, seq + 1, &row)? {
+                    (seq, new) = (seq + 1, new + 1);
+                    self.pending.add(seq, &row);
+                }
             }
         }
         change.commit()?;
         Ok(new)
     }
 
-    /// Sums up rows that are not summed up yet, a step of them. Gives whether more are left.
+    /// Brings the tables of sums up to date, by a step. Gives whether more is left.
     pub(super) fn roll_up(&mut self) -> Result<bool, LedgerError> {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (from, last) = bounds(&change)?;
-        let to = last.min(from.saturating_add(STEP));
-        if to > from {
-            for roll in &self.roll {
-                change.prepare_cached(roll)?.execute(params![from, to])?;
+        let (rolled, last) = bounds(&change)?;
+        let to = match self.pending.end(rolled, last) {
+            Some(to) => {
+                self.pending.write(&change)?;
+                to
             }
-            change.prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'rolled'")?.execute([to])?;
-        }
+            // Another process wrote them, or this one before it ended: they are read again.
+            None => {
+                let to = last.min(rolled.saturating_add(STEP));
+                for roll in &self.roll {
+                    change.prepare_cached(roll)?.execute(params![rolled, to])?;
+                }
+                to
+            }
+        };
+        change.prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'rolled'")?.execute([to])?;
         change.commit()?;
+        self.pending.forget(to, last);
         Ok(to < last)
     }
 
@@ -118,26 +153,25 @@ impl Store {
     }
 }
 
-/// The last row that is summed up, and the last one that is there.
+/// The last row that is summed up, and the last one that is there (or was: only what is summed up is let go of).
 fn bounds(change: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
-    let rolled = change.query_row("SELECT value FROM meta WHERE name = 'rolled'", [], |row| row.get(0))?;
-    let last = change.query_row("SELECT coalesce(max(seq), 0) FROM attempts", [], |row| row.get(0))?;
-    Ok((rolled, last))
+    const BOUNDS: &str = "SELECT value, max(value, coalesce((SELECT max(seq) FROM attempts), 0)) FROM meta \
+                          WHERE name = 'rolled'";
+    change.prepare_cached(BOUNDS)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 fn insert() -> String {
-    let places = (1..=WRITTEN.len()).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
-    format!("INSERT OR IGNORE INTO attempts ({}) VALUES ({places})", WRITTEN.join(", "))
+    let places = (1..=1 + WRITTEN.len()).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
+    format!("INSERT OR IGNORE INTO attempts (seq, {}) VALUES ({places})", WRITTEN.join(", "))
 }
 
 fn roll(table: &str, unit: &str, millis: u64) -> String {
-    let added = SUMS.map(|(name, _)| format!("{name} = {name} + excluded.{name}")).join(", ");
     format!(
         "INSERT INTO {table} ({unit}, {DIMENSIONS}, {}) SELECT began / {millis}, {DIMENSIONS}, {} FROM attempts \
-         WHERE seq > ?1 AND seq <= ?2 GROUP BY 1, {DIMENSIONS} \
-         ON CONFLICT ({unit}, {DIMENSIONS}) DO UPDATE SET {added}",
+         WHERE seq > ?1 AND seq <= ?2 GROUP BY 1, {DIMENSIONS} {}",
         schema::sum_names(),
-        schema::sums_of_rows()
+        schema::sums_of_rows(),
+        sums::added(unit)
     )
 }
 
@@ -146,46 +180,35 @@ pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn insert_one(statement: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<usize> {
+/// Writes a row under this number, the columns in the order of [`WRITTEN`]. `false` where it was there already.
+fn insert_one(statement: &mut Statement<'_>, seq: i64, row: &Record<'_>) -> rusqlite::Result<bool> {
     let whole = |number: Option<u64>| number.map(integer);
-    let counts = entry.counts.all().map(|count| whole(count.value()));
-    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, server_tools, images] = &counts;
-    let values: [&dyn ToSql; WRITTEN.len()] = [
-        &integer(entry.began),
-        // The bits of the number, whatever their sign.
-        &entry.exchange.cast_signed(),
-        &entry.attempt,
-        &entry.request,
-        &entry.user,
-        &entry.key,
-        &entry.account,
-        &entry.provider,
-        &entry.call,
-        &entry.model,
-        &entry.served,
-        &entry.client_format,
-        &entry.upstream_format,
-        &entry.stream,
-        &entry.status,
-        &entry.outcome.name(),
-        &entry.failure,
-        input,
-        cache_read,
-        cache_write,
-        cache_write_1h,
-        output,
-        reasoning,
-        server_tools,
-        images,
-        &entry.counts.estimated_bits(),
-        &whole(entry.cost_nanos),
-        &whole(entry.first_micros),
-        &integer(entry.total_micros),
-        &integer(entry.bytes_in),
-        &integer(entry.bytes_out),
-        &entry.client,
-    ];
-    statement.execute(values)
+    let [request, user, key, account, provider, call, model, served, of_client, of_upstream, outcome, failure, client] =
+        row.texts;
+    statement.raw_bind_parameter(1, seq)?;
+    statement.raw_bind_parameter(2, integer(row.began))?;
+    // The bits of the number, whatever their sign.
+    statement.raw_bind_parameter(3, row.exchange.cast_signed())?;
+    statement.raw_bind_parameter(4, row.attempt)?;
+    let texts = [request, user, key, account, provider, call, model, served, of_client, of_upstream];
+    for (at, text) in iter::zip(5.., texts) {
+        statement.raw_bind_parameter(at, text)?;
+    }
+    statement.raw_bind_parameter(15, row.stream)?;
+    statement.raw_bind_parameter(16, row.status)?;
+    statement.raw_bind_parameter(17, outcome)?;
+    statement.raw_bind_parameter(18, failure)?;
+    for (at, count) in iter::zip(19.., row.counts) {
+        statement.raw_bind_parameter(at, whole(count))?;
+    }
+    statement.raw_bind_parameter(27, row.estimates)?;
+    statement.raw_bind_parameter(28, whole(row.cost))?;
+    statement.raw_bind_parameter(29, whole(row.first_micros))?;
+    for (at, number) in iter::zip(30.., [row.total_micros, row.bytes_in, row.bytes_out]) {
+        statement.raw_bind_parameter(at, integer(number))?;
+    }
+    statement.raw_bind_parameter(33, client)?;
+    Ok(statement.raw_execute()? == 1)
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use std::{
 const HOUR: u64 = 3_600_000;
 
 /// A directory of its own for each test, gone with it.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(super) fn new() -> Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("sub2api-ledger-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -26,16 +26,16 @@ impl Folder {
         Folder(path)
     }
 
-    fn ledger(&self, settings: LedgerSettings) -> Ledger {
+    pub(super) fn ledger(&self, settings: LedgerSettings) -> Ledger {
         Ledger::open(&self.0, settings, Clock::System).unwrap()
     }
 
-    fn reader(&self) -> Reader {
+    pub(super) fn reader(&self) -> Reader {
         Reader::open(&self.0.join(FILE_NAME)).unwrap()
     }
 
     /// Another process with a transaction of its own.
-    fn other(&self) -> rusqlite::Connection {
+    pub(super) fn other(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.0.join(FILE_NAME)).unwrap()
     }
 }
@@ -50,7 +50,7 @@ fn now() -> u64 {
     Clock::System.now().unix_millis()
 }
 
-fn entry(exchange: u64, attempt: u32) -> Entry {
+pub(super) fn entry(exchange: u64, attempt: u32) -> Entry {
     let usage = Usage { input: Some(10), output: Some(exchange), ..Usage::default() };
     Entry {
         began: now(),
@@ -67,7 +67,12 @@ fn entry(exchange: u64, attempt: u32) -> Entry {
     }
 }
 
-fn wait_until(what: &str, is: impl Fn() -> bool) {
+/// With these a reply's end waits for its row's commit.
+fn waiting_for_the_disk() -> LedgerSettings {
+    LedgerSettings { fsync: true, commit_wait: Duration::from_secs(30), ..LedgerSettings::default() }
+}
+
+pub(super) fn wait_until(what: &str, is: impl Fn() -> bool) {
     for _ in 0..2_000 {
         if is() {
             return;
@@ -80,7 +85,7 @@ fn wait_until(what: &str, is: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_row_that_is_acknowledged_is_in_the_file() {
     let folder = Folder::new();
-    let ledger = folder.ledger(LedgerSettings::default());
+    let ledger = folder.ledger(waiting_for_the_disk());
     for exchange in 1..=20 {
         assert!(ledger.submit(entry(exchange, 1)).unwrap().committed().await);
         assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, exchange);
@@ -145,8 +150,7 @@ fn a_model_without_a_price_is_named_once() {
 #[tokio::test]
 async fn a_locked_file_stops_nobody_and_loses_nothing() {
     let folder = Folder::new();
-    let settings = LedgerSettings { commit_wait: Duration::from_secs(30), ..LedgerSettings::default() };
-    let ledger = folder.ledger(settings);
+    let ledger = folder.ledger(waiting_for_the_disk());
     ledger.submit(entry(1, 1)).unwrap().committed().await;
     let other = folder.other();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -166,14 +170,14 @@ fn a_full_disk_stops_nobody_and_loses_nothing() {
     let folder = Folder::new();
     // SQLite's own bound on the file stands for the disk's: it fails in the same way.
     let mut store = Store::open(&folder.0.join(FILE_NAME), &LedgerSettings::default()).unwrap();
-    store.write([entry(1, 1)].iter()).unwrap();
+    store.write([Record::of(&entry(1, 1))].into_iter()).unwrap();
     store.limit_pages(20);
     let rows: Vec<Entry> = (2..2_000).map(|exchange| entry(exchange, 1)).collect();
-    let error = store.write(rows.iter()).unwrap_err().to_string();
+    let error = store.write(rows.iter().map(Record::of)).unwrap_err().to_string();
     assert!(error.contains("full"), "{error}");
     assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 1, "all or none");
     store.limit_pages(1 << 20);
-    assert_eq!(store.write(rows.iter()).unwrap(), rows.len());
+    assert_eq!(store.write(rows.iter().map(Record::of)).unwrap(), rows.len());
 }
 
 #[test]
@@ -229,10 +233,9 @@ fn two_processes_write_into_the_same_file_while_a_third_reads() {
 fn relaxed_rows_are_not_waited_for_until_half_of_the_room_is_taken() {
     let folder = Folder::new();
     let settings = LedgerSettings { queue: 10, durability: Durability::Relaxed, ..LedgerSettings::default() };
-    let queue = Queue::new(settings);
-    assert!((1..=5).all(|exchange| queue.push(entry(exchange, 1)).is_none()));
-    assert!(queue.push(entry(6, 1)).is_some());
-    drop(folder);
+    let queue = Queue::new(folder.0.clone(), settings).unwrap();
+    assert!((1..=5).all(|exchange| queue.push(&Record::of(&entry(exchange, 1))).is_none()));
+    assert!(queue.push(&Record::of(&entry(6, 1))).is_some());
 }
 
 #[test]
@@ -390,6 +393,39 @@ fn arbitrary_row() -> impl Strategy<Value = Entry> {
     )
 }
 
+#[test]
+fn a_file_of_the_first_version_goes_on_with_its_rows_and_sums() {
+    let folder = Folder::new();
+    let path = folder.0.join(FILE_NAME);
+    let mut store = Store::open(&path, &LedgerSettings::default()).unwrap();
+    store.write((1..=5).map(|n| entry(n, 1)).collect::<Vec<_>>().iter().map(Record::of)).unwrap();
+    drop(store);
+    let other = folder.other();
+    let version: i64 = other.query_row("PRAGMA schema_version", [], |row| row.get(0)).unwrap();
+    other
+        .execute_batch(&format!(
+            "PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, 'PRIMARY KEY,', 'PRIMARY KEY AUTOINCREMENT,')
+             WHERE name = 'attempts';
+             PRAGMA schema_version = {}; PRAGMA user_version = 1; PRAGMA writable_schema = RESET;
+             CREATE TABLE x (a INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE x;
+             INSERT INTO attempts SELECT NULL, began, exchange + 5, attempt, request, user, key, account, provider, call,
+             model, served, client_format, upstream_format, stream, status, outcome, failure, input, cache_read,
+             cache_write, cache_write_1h, output, reasoning, server_tools, images, estimates, cost, first_micros,
+             total_micros, bytes_in, bytes_out, client FROM attempts",
+            version + 1
+        ))
+        .unwrap();
+    let mut store = Store::open(&path, &LedgerSettings::default()).unwrap();
+    store.write((10..=12).map(|n| entry(n, 1)).collect::<Vec<_>>().iter().map(Record::of)).unwrap();
+    assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 13);
+    store.roll_up().unwrap();
+    assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 13);
+    let told = |sql: &str| folder.other().query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert!(!told("SELECT sql FROM sqlite_schema WHERE name = 'attempts'").contains("AUTOINCREMENT"));
+    assert_eq!(told("PRAGMA integrity_check"), "ok");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -397,20 +433,24 @@ proptest! {
     fn the_sums_are_those_of_the_rows_however_they_are_written_and_summed_up(
         rows in prop::collection::vec(arbitrary_row(), 1..60),
         bundles in prop::collection::vec(1usize..20, 1..10),
-        roll_after in 0usize..10,
+        rolls in prop::collection::vec(any::<(bool, bool)>(), 1..10),
     ) {
         let folder = Folder::new();
-        let mut store = Store::open(&folder.0.join(FILE_NAME), &LedgerSettings::default()).unwrap();
+        let open = || Store::open(&folder.0.join(FILE_NAME), &LedgerSettings::default()).unwrap();
+        // During a hand-over two processes write, and either may sum up.
+        let mut stores = [open(), open()];
         let rows: Vec<Entry> =
             rows.into_iter().enumerate().map(|(at, row)| Entry { exchange: at as u64, ..row }).collect();
         let mut rest = rows.as_slice();
         for (at, size) in bundles.iter().cycle().enumerate() {
             let (bundle, left) = rest.split_at((*size).min(rest.len()));
-            store.write(bundle.iter()).unwrap();
+            let (is_rolled, is_other) = rolls[at % rolls.len()];
+            let store = &mut stores[usize::from(is_other)];
+            store.write(bundle.iter().map(Record::of)).unwrap();
             // What a process that was killed before it was told writes again.
-            store.write(bundle.iter()).unwrap();
-            if at == roll_after {
-                store.roll_up().unwrap();
+            store.write(bundle.iter().map(Record::of)).unwrap();
+            if is_rolled {
+                stores[at % 2].roll_up().unwrap();
             }
             rest = left;
             if rest.is_empty() {

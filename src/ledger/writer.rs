@@ -1,19 +1,27 @@
 //! The thread that writes: all rows that wait in one transaction, then tells those who wait for them.
 //!
 //! Where the file cannot be written (disk full, file locked) it keeps the rows in hand and tries again until it can.
-//! Invariant: a row leaves its hands only into the file.
+//! Invariant: a row leaves its hands only into the file; at the end of the process, also into the journal.
 
 use super::{
-    queue::{Bundle, Queue},
+    queue::{Queue, Sealed},
+    recover,
+    segment::Segment,
     settings::LedgerSettings,
     store::{LedgerError, Store},
 };
 use crate::clock::{Clock, Moment};
 use std::{
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+/// How the ledger is kept, and by which clock.
+type Setting = (LedgerSettings, Clock);
+
+/// The most rows of one transaction.
+const BUNDLE: usize = 4_000;
 /// How often sums are brought up to date while nothing else is to do.
 const ROLL_EVERY: Duration = Duration::from_secs(1);
 /// How many rows are summed up at once where there is always something else to do.
@@ -24,11 +32,14 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_millis(200);
 /// How often an alarm is repeated.
 const ALARM_EVERY: Duration = Duration::from_secs(60);
-/// How long the end is put off for rows that cannot be written.
+/// How often segments of processes that have ended are looked for.
+const ADOPT_EVERY: Duration = Duration::from_secs(10);
+/// How long the end is put off for rows that cannot be written, neither into the file nor into the journal.
 const LAST_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The writer's state.
 pub(super) struct Writer {
+    directory: PathBuf,
     queue: Arc<Queue>,
     store: Store,
     settings: LedgerSettings,
@@ -36,45 +47,49 @@ pub(super) struct Writer {
     rolled: Moment,
     unrolled: usize,
     forgot: Option<Moment>,
+    adopted: Moment,
 }
 
 impl Writer {
-    pub(super) fn new(queue: Arc<Queue>, store: Store, settings: LedgerSettings, clock: Clock) -> Writer {
-        let rolled = clock.now();
+    pub(super) fn new(directory: PathBuf, queue: Arc<Queue>, store: Store, (settings, clock): Setting) -> Writer {
+        let now = clock.now();
         // What a process that was killed left behind is summed up first.
-        Writer { queue, store, settings, clock, rolled, unrolled: ROLL_AFTER, forgot: None }
+        let (rolled, unrolled, forgot, adopted) = (now, ROLL_AFTER, None, now);
+        Writer { directory, queue, store, settings, clock, rolled, unrolled, forgot, adopted }
     }
 
-    /// Writes until the queue is closed and empty.
-    pub(super) fn run(mut self) {
+    /// Writes until the queue is closed and empty. The spare segment takes the place of the one that is filled.
+    pub(super) fn run(mut self, mut spare: Segment) {
         loop {
-            let Bundle { jobs, closing } = self.queue.take(ROLL_EVERY);
-            let is_idle = jobs.is_empty();
-            if !is_idle && !self.write(jobs) {
+            let mut sealed = self.queue.take(spare, ROLL_EVERY);
+            let is_idle = sealed.segment.rows() == 0;
+            if !is_idle && !self.write(&mut sealed) {
                 return;
             }
-            if is_idle && closing {
+            if is_idle && sealed.closing {
                 self.keep_house(true);
+                sealed.segment.remove();
                 return;
             }
+            spare = self.done(sealed);
             self.keep_house(is_idle);
         }
     }
 
-    /// Writes rows, however long it takes. `false` where the end came before they could be written.
-    fn write(&mut self, mut jobs: Vec<super::queue::Job>) -> bool {
+    /// Writes a segment's rows, however long it takes. `false` where the end came before they could be written.
+    fn write(&mut self, sealed: &mut Sealed) -> bool {
         let mut trouble: Option<Trouble> = None;
-        loop {
-            match self.store.write(jobs.iter().map(|job| &job.entry)) {
-                Ok(_) => break,
+        let (mut place, mut left) = (0, sealed.segment.rows());
+        while left > 0 {
+            let mut rows = sealed.segment.records(place);
+            match self.store.write(rows.by_ref().take(BUNDLE)) {
+                Ok(_) => {
+                    place = sealed.segment.place(&rows);
+                    left = left.saturating_sub(BUNDLE);
+                }
                 Err(error) => {
-                    self.queue.failed(&mut jobs);
-                    let now = self.clock.now();
-                    let trouble = trouble.get_or_insert(Trouble { since: now, alarmed: None, closing_since: None });
-                    trouble.alarm(&error, self.queue.length(), now);
-                    let closing = self.queue.pause(RETRY);
-                    if trouble.is_hopeless(closing, self.clock.now()) {
-                        log::error!("ledger: {} rows are lost: the file could not be written", self.queue.length());
+                    let trouble = trouble.get_or_insert(Trouble::new(self.clock.now()));
+                    if self.is_over(&error, sealed, trouble) {
                         return false;
                     }
                 }
@@ -85,9 +100,38 @@ impl Writer {
             let time = self.clock.now().since(trouble.since);
             log::warn!("ledger: rows are written again, after {time:.1?}; none was lost by the wait");
         }
-        self.unrolled += jobs.len();
-        self.queue.wrote(jobs);
         true
+    }
+
+    /// Waits before the next attempt. Gives whether there is none, since the process ends.
+    fn is_over(&mut self, error: &LedgerError, sealed: &mut Sealed, trouble: &mut Trouble) -> bool {
+        let is_safe = self.queue.failed(sealed);
+        trouble.alarm(error, self.queue.length(), self.clock.now());
+        // The attempt that has just failed was the last one, if the end had come before it.
+        let is_last = trouble.closing_since.is_some();
+        let closing = self.queue.pause(RETRY);
+        if is_last && is_safe {
+            log::warn!("ledger: {} rows wait in the journal, for the next start", self.queue.length());
+            return true;
+        }
+        let is_hopeless = trouble.is_hopeless(closing, self.clock.now());
+        if is_hopeless {
+            log::error!("ledger: {} rows are lost: nothing could be written", self.queue.length());
+        }
+        is_hopeless
+    }
+
+    /// Those who wait are told, and the segment is empty again.
+    fn done(&mut self, mut sealed: Sealed) -> Segment {
+        let rows = sealed.segment.rows();
+        if rows > 0 {
+            // The rows are in the file: should they be read from the journal as well, they count once.
+            let emptied = sealed.segment.empty();
+            emptied.unwrap_or_else(|error| log::warn!("ledger: a segment of the journal stays full: {error}"));
+            self.unrolled += rows;
+            self.queue.wrote(rows, sealed.acks);
+        }
+        sealed.segment
     }
 
     /// Brings sums up to date and lets go of old rows, in small steps.
@@ -101,6 +145,14 @@ impl Writer {
                 Err(error) => log::debug!("{error}"),
             }
             self.rolled = now;
+        }
+        if now.since(self.adopted) >= ADOPT_EVERY {
+            let adopted = recover::take_in(&self.directory, &mut self.store);
+            self.unrolled += adopted.unwrap_or_else(|error| {
+                log::debug!("{error}");
+                0
+            });
+            self.adopted = now;
         }
         if is_idle && self.forgot.is_none_or(|forgot| now.since(forgot) >= FORGET_EVERY) {
             let before = |kept: Duration| match kept.is_zero() {
@@ -125,9 +177,13 @@ struct Trouble {
 }
 
 impl Trouble {
+    fn new(since: Moment) -> Trouble {
+        Trouble { since, alarmed: None, closing_since: None }
+    }
+
     fn alarm(&mut self, error: &LedgerError, waiting: usize, now: Moment) {
         if self.alarmed.is_none_or(|alarmed| now.since(alarmed) >= ALARM_EVERY) {
-            log::error!("{error}: {waiting} rows wait in memory, requests go on");
+            log::error!("{error}: {waiting} rows wait, requests go on");
             self.alarmed = Some(now);
         }
     }

@@ -68,9 +68,14 @@ fn rows(reader: &Reader) -> Vec<Row> {
     rows
 }
 
+/// The file, with every row that has been taken in.
+fn reader(gateway: &Gateway) -> Reader {
+    gateway.live().ledger.as_ref().unwrap().reader().unwrap()
+}
+
 /// The rows, once as many as this are there.
 async fn wait_for_rows(gateway: &Gateway, count: usize) -> Vec<Row> {
-    let reader = gateway.live().ledger.as_ref().unwrap().reader().unwrap();
+    let reader = reader(gateway);
     for _ in 0..500 {
         let found = rows(&reader);
         if found.len() >= count {
@@ -210,7 +215,7 @@ async fn what_the_ledger_says_was_used_is_what_the_upstreams_say_they_served() {
     assert_eq!(gateway.left_over().await, [""; 0], "places or bytes were kept");
     let log = mock.log();
     compare(&jobs, &log, &wait_for_rows(&gateway, log.len()).await);
-    let reader = gateway.live().ledger.as_ref().unwrap().reader().unwrap();
+    let reader = reader(&gateway);
     let total = reader.total(&Filter::default()).unwrap();
     assert_eq!(total.attempts as usize, rows(&reader).len());
     let users = reader.sums(&Filter::default(), &[Group::User], Page::default()).unwrap();
@@ -408,12 +413,11 @@ async fn the_end_of_a_reply_comes_when_its_row_is_in_the_ledger() {
     let acts: Vec<Act> = [stream_head()].into_iter().chain(events.iter().map(chunk)).chain([end()]).collect();
     let upstream = Upstream::always(acts).await;
     let gateway = Gateway::start(&[account("a", "anthropic", &upstream.url(), "")], "").await;
-    let reader = gateway.live().ledger.as_ref().unwrap().reader().unwrap();
     for count in 1..=30 {
         let reply = client::h1(gateway.address, &message()).await.unwrap();
         assert!(reply.complete && reply.text().contains("message_stop"));
         // Nobody waits here: whoever has the whole reply finds its row.
-        assert_eq!(rows(&reader).len(), count);
+        assert_eq!(rows(&reader(&gateway)).len(), count);
     }
 }
 
@@ -460,12 +464,11 @@ async fn a_large_whole_reply_ends_when_its_row_is_in_the_ledger_though_its_lengt
     );
     let upstream = Upstream::always(whole(200, "application/json", &reply)).await;
     let gateway = Gateway::start(&[account("a", "anthropic", &upstream.url(), "")], "").await;
-    let reader = gateway.live().ledger.as_ref().unwrap().reader().unwrap();
     let body = r#"{"model":"claude-x","max_tokens":50,"messages":[{"role":"user","content":"hi"}]}"#;
     for count in 1..=3 {
         let got = client::h1(gateway.address, &Ask::post("/v1/messages", body)).await.unwrap();
         assert!(got.complete && got.body == reply.as_bytes());
-        assert_eq!(rows(&reader).len(), count);
-        assert_eq!(rows(&reader)[count - 1].output, Some(9));
+        let rows = rows(&reader(&gateway));
+        assert_eq!((rows.len(), rows[count - 1].output), (count, Some(9)));
     }
 }

@@ -1,0 +1,145 @@
+//! Sums of rows that have just been written, kept in memory until they go into the tables of sums.
+//!
+//! Spares reading the rows again. Invariant: they are those of the rows behind `from` up to `to`, without a gap; where
+//! another process wrote between them, or a transaction failed, they say nothing, and the tables are made from the rows.
+
+use super::{
+    record::Record,
+    schema::{DIMENSIONS, SUMS},
+    store::{HOUR_MILLIS, integer},
+};
+use rusqlite::{Statement, Transaction};
+use std::{collections::HashMap, iter};
+
+/// The hour, and what else is kept apart.
+type Key = (u64, [Box<str>; 7]);
+
+/// The sums of the rows in a span of the file.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// By the key's bytes, so that a row is looked up without a copy of its texts.
+    groups: HashMap<Vec<u8>, (Key, [i64; SUMS.len()])>,
+    span: Option<Span>,
+    scratch: Vec<u8>,
+}
+
+/// Rows in the file, by their numbers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Span {
+    from: i64,
+    to: i64,
+}
+
+impl Pending {
+    /// Rows are going to be written behind the last one that is there.
+    pub(super) fn expect(&mut self, rolled: i64, last: i64) {
+        let is_ours = self.span.is_some_and(|span| span.from == rolled && span.to == last);
+        if !is_ours {
+            self.forget(rolled, last);
+        }
+    }
+
+    /// Nothing is known but where the tables of sums and the rows end.
+    pub(super) fn forget(&mut self, rolled: i64, last: i64) {
+        self.groups.clear();
+        self.span = (rolled == last).then_some(Span { from: rolled, to: last });
+    }
+
+    /// What is kept may not be what is in the file.
+    pub(super) fn doubt(&mut self) {
+        self.groups.clear();
+        self.span = None;
+    }
+
+    /// Where the span ends, if it begins where the tables of sums end.
+    pub(super) fn end(&self, rolled: i64, last: i64) -> Option<i64> {
+        self.span.filter(|span| span.from == rolled && span.to <= last).map(|span| span.to)
+    }
+
+    /// A row has been written under this number.
+    pub(super) fn add(&mut self, seq: i64, row: &Record<'_>) {
+        let Some(span) = &mut self.span else { return };
+        span.to = seq;
+        let hour = row.began / HOUR_MILLIS;
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&hour.to_le_bytes());
+        for text in row.dimensions() {
+            self.scratch.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            self.scratch.extend_from_slice(text.as_bytes());
+        }
+        let added = sums(row);
+        if let Some((_, sums)) = self.groups.get_mut(self.scratch.as_slice()) {
+            iter::zip(sums, added).for_each(|(sum, value)| *sum += value);
+        } else {
+            let key = (hour, row.dimensions().map(Box::from));
+            self.groups.insert(self.scratch.clone(), (key, added));
+        }
+    }
+
+    /// Adds them to the tables of sums.
+    pub(super) fn write(&self, change: &Transaction<'_>) -> rusqlite::Result<()> {
+        for (table, unit, hours) in [("hours", "hour", 1), ("days", "day", 24)] {
+            let mut statement = change.prepare_cached(&upsert(table, unit))?;
+            for ((hour, dimensions), sums) in self.groups.values() {
+                upsert_one(&mut statement, hour / hours, dimensions, sums)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one row adds to each sum, in the order of [`SUMS`].
+fn sums(row: &Record<'_>) -> [i64; SUMS.len()] {
+    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, server_tools, images] =
+        row.counts.map(|count| integer(count.unwrap_or(0)));
+    [
+        1,
+        i64::from(row.attempt == 1),
+        i64::from(row.is_failure()),
+        i64::from(row.estimates != 0),
+        i64::from(row.cost.is_none()),
+        input,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        output,
+        reasoning,
+        server_tools,
+        images,
+        integer(row.cost.unwrap_or(0)),
+        integer(row.bytes_in),
+        integer(row.bytes_out),
+        integer(row.total_micros),
+    ]
+}
+
+fn upsert(table: &str, unit: &str) -> String {
+    let places = (1..=8 + SUMS.len()).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO {table} ({unit}, {DIMENSIONS}, {}) VALUES ({places}) {}",
+        super::schema::sum_names(),
+        added(unit)
+    )
+}
+
+/// What happens to sums that are there already.
+pub(super) fn added(unit: &str) -> String {
+    let added = SUMS.map(|(name, _)| format!("{name} = {name} + excluded.{name}")).join(", ");
+    format!("ON CONFLICT ({unit}, {DIMENSIONS}) DO UPDATE SET {added}")
+}
+
+fn upsert_one(
+    statement: &mut Statement<'_>,
+    unit: u64,
+    dimensions: &[Box<str>; 7],
+    sums: &[i64; SUMS.len()],
+) -> rusqlite::Result<()> {
+    statement.raw_bind_parameter(1, integer(unit))?;
+    for (at, text) in iter::zip(2.., dimensions) {
+        statement.raw_bind_parameter(at, &**text)?;
+    }
+    for (at, sum) in iter::zip(9.., sums) {
+        statement.raw_bind_parameter(at, sum)?;
+    }
+    statement.raw_execute().map(drop)
+}
