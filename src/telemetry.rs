@@ -2,6 +2,8 @@
 //!
 //! Never a body, never a key. Text that a client chose is escaped, so that it cannot forge a line.
 
+pub mod spread;
+
 use crate::{
     clock::Clock,
     provider::verdict::Verdict,

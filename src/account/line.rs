@@ -7,7 +7,7 @@
 //! wait bounds them.
 
 use super::{candidate::Candidates, claim::Claim, live::Live};
-use crate::{clock::Moment, metrics::Spread};
+use crate::{clock::Moment, telemetry::spread::Spread};
 use std::{
     collections::VecDeque,
     sync::{

@@ -14,7 +14,6 @@ mod spread;
 
 pub use failures::FailedAttempt;
 pub use present::{AccountNow, LedgerNow, Present, WindowNow};
-pub use spread::Spread;
 
 use crate::{
     clock::Moment,

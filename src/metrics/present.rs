@@ -1,6 +1,6 @@
 //! What holds at the moment of a scrape, in plain numbers; the admin listener gathers it.
 
-use super::spread::Spread;
+use crate::telemetry::spread::Spread;
 use std::time::Duration;
 
 /// The present state of a process.

@@ -1,5 +1,6 @@
-//! A histogram that is kept where its values arise, and shown when it is asked for. A plain value: who keeps it locks it.
+//! Shows a histogram that is kept where its values arise.
 
+use crate::telemetry::spread::Spread;
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, NoLabelSet},
     metrics::MetricType,
@@ -8,51 +9,6 @@ use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// The most borders that a histogram has.
-const MOST_BORDERS: usize = 15;
-
-/// How many values fell at or below each border, and what they sum up to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    borders: &'static [f64],
-    /// Those between a border and the one before it; the last of all are beyond every border.
-    counts: [u64; MOST_BORDERS + 1],
-    sum: f64,
-}
-
-impl Spread {
-    /// Nothing yet, with these rising borders; those beyond the fifteenth are not there.
-    pub const fn new(borders: &'static [f64]) -> Spread {
-        Spread { borders, counts: [0; MOST_BORDERS + 1], sum: 0.0 }
-    }
-
-    /// One value more.
-    pub fn observe(&mut self, value: f64) {
-        let borders = self.borders.iter().take(MOST_BORDERS);
-        let at = borders.take_while(|border| value > **border).count();
-        if let Some(count) = self.counts.get_mut(at) {
-            *count += 1;
-        }
-        self.sum += value;
-    }
-
-    /// How many values there were.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// What they sum up to.
-    pub fn sum(&self) -> f64 {
-        self.sum
-    }
-}
-
-impl Default for Spread {
-    fn default() -> Spread {
-        Spread::new(&[])
-    }
-}
 
 /// A histogram as it stood when it was set last.
 #[derive(Clone, Debug, Default)]
@@ -67,9 +23,8 @@ impl Shown {
 impl EncodeMetric for Shown {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let spread = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let borders = spread.borders.iter().take(MOST_BORDERS).copied().chain([f64::INFINITY]);
-        let buckets: Vec<_> = borders.zip(spread.counts).collect();
-        encoder.encode_histogram::<NoLabelSet>(spread.sum, spread.count(), &buckets, None)
+        let buckets: Vec<_> = spread.buckets().collect();
+        encoder.encode_histogram::<NoLabelSet>(spread.sum(), spread.count(), &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
