@@ -11,7 +11,7 @@ use crate::wire::{
     tap::Shape,
     translate::{Context, Options, ReplyTranslator, context_of, render_error, translate_error},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 
 /// An upstream's error reply in this format; a body that is no JSON is taken as its message.
@@ -45,6 +45,8 @@ pub(super) struct Translation {
     pub losses: Losses,
     context: Option<Context>,
     translator: Option<ReplyTranslator>,
+    /// Where what goes to the client is put, so that a short piece needs no memory of its own.
+    room: BytesMut,
 }
 
 impl Translation {
@@ -56,7 +58,7 @@ impl Translation {
         context: Context,
     ) -> Translation {
         let (upstream, client) = formats;
-        Translation { upstream, client, shape, losses, context: Some(context), translator: None }
+        Translation { upstream, client, shape, losses, context: Some(context), translator: None, room: BytesMut::new() }
     }
 
     /// For an answer in the caller's own format, but in another layout than was asked for: a stream for a whole reply, or
@@ -80,10 +82,14 @@ impl Translation {
 
     /// The client's bytes for the upstream's. `shape` is how the upstream answers, known with its first bytes.
     pub(super) fn feed(&mut self, bytes: &Bytes, shape: Shape) -> Bytes {
+        let mut room = std::mem::take(&mut self.room);
         match self.translator(shape) {
-            Some(translator) if !bytes.is_empty() => Bytes::copy_from_slice(translator.feed(bytes)),
-            Some(_) | None => Bytes::new(),
+            Some(translator) if !bytes.is_empty() => room.extend_from_slice(translator.feed(bytes)),
+            Some(_) | None => {}
         }
+        let said = room.split().freeze();
+        self.room = room;
+        said
     }
 
     /// The upstream ended: the rest of the client's bytes.

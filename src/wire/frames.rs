@@ -27,6 +27,13 @@ pub(crate) struct SseReader {
 impl SseReader {
     /// Takes the next bytes; `each` gets the name and the data of every whole event.
     pub(crate) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), EventTooLarge> {
+        if self.open.is_empty()
+            && self.boundaries.is_between()
+            && let Some(data) = sse::lone_data(bytes)
+        {
+            each(b"", data);
+            return Ok(());
+        }
         let mut rest = bytes;
         while let Some(end) = self.boundaries.next(rest) {
             let (event, tail) = rest.split_at(end.min(rest.len()));

@@ -46,10 +46,12 @@ pub(crate) enum TokenKind {
     OnText,
     /// Chat: one element of `reasoning_details`, as JSON.
     Details,
+    /// Chat: the `extra_content` of the call that follows, as JSON (Google's endpoint puts a call's signature there).
+    CallExtra,
 }
 
 impl TokenKind {
-    const ALL: [(TokenKind, char); 8] = [
+    const ALL: [(TokenKind, char); 9] = [
         (TokenKind::Signature, 's'),
         (TokenKind::SignedText, 'x'),
         (TokenKind::Redacted, 'r'),
@@ -58,6 +60,7 @@ impl TokenKind {
         (TokenKind::OnCall, 'c'),
         (TokenKind::OnText, 't'),
         (TokenKind::Details, 'd'),
+        (TokenKind::CallExtra, 'g'),
     ];
 
     fn letter(self) -> char {
@@ -70,7 +73,7 @@ impl TokenKind {
             TokenKind::Signature | TokenKind::SignedText | TokenKind::Redacted => WireFormat::Anthropic,
             TokenKind::Encrypted => WireFormat::OpenaiResponses,
             TokenKind::OnThought | TokenKind::OnCall | TokenKind::OnText => WireFormat::Gemini,
-            TokenKind::Details => WireFormat::OpenaiChat,
+            TokenKind::Details | TokenKind::CallExtra => WireFormat::OpenaiChat,
         }
     }
 }

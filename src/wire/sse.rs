@@ -32,6 +32,12 @@ enum At {
 }
 
 impl Boundaries {
+    /// Whether the bytes so far ended with a whole line, and no CR is waiting for its LF. An event that comes whole, and
+    /// ends with two LFs, leaves it like that.
+    pub fn is_between(&self) -> bool {
+        self.at == At::LineStart
+    }
+
     /// How many bytes lie before the first event end in `piece`, the blank line included; `None` if no event ends here.
     /// Go on with the bytes behind it; a zero means that the event ended with the last byte of an earlier piece.
     pub fn next(&mut self, piece: &[u8]) -> Option<usize> {
@@ -140,7 +146,7 @@ pub fn read<'a>(event: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<Event<'a>> 
 }
 
 /// The data of an event that is one line of it, as most of most providers are.
-fn lone_data(event: &[u8]) -> Option<&[u8]> {
+pub(crate) fn lone_data(event: &[u8]) -> Option<&[u8]> {
     let data = event.strip_prefix(b"data: ")?.strip_suffix(b"\n\n")?;
     memchr2(b'\n', b'\r', data).is_none().then_some(data)
 }

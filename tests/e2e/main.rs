@@ -14,6 +14,7 @@ mod abuse;
 mod accounts;
 mod admin;
 mod allowances;
+mod answers;
 mod anthropic;
 mod bodies;
 mod bursts;

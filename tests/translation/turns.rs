@@ -217,3 +217,47 @@ fn calls_that_gemini_3_did_not_sign_say_so() {
     let out = translate_request(Anthropic, Gemini, request.to_string().as_bytes(), &options("gemini-2.5-pro")).unwrap();
     assert!(!String::from_utf8(out.body).unwrap().contains("skip_thought_signature_validator"));
 }
+
+/// What Google's OpenAI-compatible endpoint puts beside a call, and wants back there.
+const EXTRA: &str = r#"{"google":{"thought_signature":"c2ln+/a="}}"#;
+
+#[test]
+fn what_googles_chat_endpoint_puts_beside_a_call_comes_back_beside_it() {
+    let extra: Value = serde_json::from_str(EXTRA).unwrap();
+    let answer = json!({"id": "chatcmpl-1", "model": "gemini-3-pro", "created": 1, "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {
+        "role": "assistant", "content": "calling", "tool_calls": [
+            {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": extra},
+            {"id": "call_b", "type": "function", "function": {"name": "g", "arguments": "{}"}}]}}]});
+    for client in [OpenaiResponses, Anthropic, Gemini] {
+        let mut transcript = Transcript::new(client, false);
+        let options = Options { compatible: true, ..options("gemini-3-pro") };
+        let translate =
+            |request: Value| translate_request(client, OpenaiChat, request.to_string().as_bytes(), &options).unwrap();
+        let context = translate(transcript.request()).context;
+        let out = run(OpenaiChat, client, (Shape::Json, Shape::Json), context, &answer.to_string());
+        transcript.go_on(&serde_json::from_str(&out).unwrap());
+        let sent: Value = serde_json::from_slice(&translate(transcript.request()).body).unwrap();
+        let message = sent["messages"].as_array().unwrap().iter().find(|m| m["tool_calls"].is_array()).unwrap();
+        let calls = &message["tool_calls"];
+        assert_eq!((&calls[0]["extra_content"], calls[1].get("extra_content")), (&extra, None), "{client:?}: {sent}");
+    }
+}
+
+#[test]
+fn a_chat_client_of_googles_chat_endpoint_is_given_it_where_it_was_in_another_layout_too() {
+    let function = json!({"name": "f", "arguments": "{}"});
+    let extra: Value = serde_json::from_str(EXTRA).unwrap();
+    let call = json!({"index": 0, "id": "call_a", "type": "function", "function": function, "extra_content": extra});
+    let chunk = json!({"index": 0, "delta": {"tool_calls": [call]}});
+    let stream = crate::replies::chunks(&[chunk, crate::replies::end("tool_calls")]) + "data: [DONE]\n\n";
+    let whole = crate::replies::collected(OpenaiChat, OpenaiChat, &stream);
+    let message = &whole["choices"][0]["message"];
+    assert_eq!(
+        message["tool_calls"][0],
+        json!({"id": "call_a", "type": "function", "function": function, "extra_content": extra})
+    );
+    assert_eq!(message.get("reasoning_details"), None);
+    let again = crate::replies::streamed(OpenaiChat, OpenaiChat, &stream);
+    assert!(again.contains(&format!("\"extra_content\":{EXTRA}")), "{again}");
+    assert!(!again.contains("reasoning_details"), "{again}");
+}

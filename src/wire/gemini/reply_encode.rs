@@ -83,7 +83,8 @@ fn carried(token: &ReplayToken<'_>, thought: &str, model: &str) -> Option<String
         | TokenKind::OnThought
         | TokenKind::OnCall
         | TokenKind::OnText
-        | TokenKind::Details => token.seal_base64(model),
+        | TokenKind::Details
+        | TokenKind::CallExtra => token.seal_base64(model),
     }
 }
 

@@ -27,6 +27,8 @@ struct Call {
     name: String,
     /// Arguments that could not go out yet.
     held: String,
+    /// What its provider wants back with it.
+    extra: Option<String>,
     custom: bool,
     balance: Balance,
     state: State,
@@ -245,7 +247,10 @@ impl Decoder {
             self.call(call, sink);
         }
         if let Some(function) = delta.function_call.filter(|f| !f.is_empty()) {
-            self.call(CallIn { index: Some(0), id: None, function: Some(function), custom: None }, sink);
+            self.call(
+                CallIn { index: Some(0), id: None, function: Some(function), custom: None, extra_content: None },
+                sink,
+            );
         }
         for (field, value) in [("audio", delta.audio), ("images", delta.images)] {
             if value.is_some_and(|v| v.get() != "null" && !v.get().contains("\"data\":\"\"")) {
@@ -344,6 +349,13 @@ impl Decoder {
             }
         }
         entry.custom |= custom;
+        if let Some(extra) = call.extra_content {
+            named += extra.get().len();
+            match entry.state {
+                State::Waiting => entry.extra = Some(extra.get().to_owned()),
+                State::Open | State::Closed => sink.event(Event::Lost(Cow::Borrowed("tool_calls.extra_content"))),
+            }
+        }
         if entry.state == State::Open {
             entry.balance.take(&arguments);
             if !arguments.is_empty() {
@@ -390,6 +402,11 @@ impl Decoder {
                 call.id = invented_id(seed, at);
             }
             call.state = State::Open;
+            if let Some(extra) = call.extra.take() {
+                self.opener.start(BlockStart::Thinking, sink);
+                let token = ReplayToken::native(TokenKind::CallExtra, Cow::Owned(extra));
+                sink.event(Event::Delta(Delta::Token(token)));
+            }
             let (id, name) = (Cow::Borrowed(&*call.id), Cow::Borrowed(&*call.name));
             self.opener.start(BlockStart::ToolCall { id, name, custom: call.custom }, sink);
             let held = std::mem::take(&mut call.held);

@@ -70,9 +70,21 @@ fn put_detail(out: &mut Vec<u8>, text: &str, token: &ReplayToken<'_>, model: &st
     });
 }
 
+/// The `extra_content` of a call whose provider and client both speak Chat Completions.
+fn put_extra(o: &mut Obj<'_>, token: Option<&ReplayToken<'_>>) {
+    if let Some(token) = token.filter(|token| is_extra(token)) {
+        o.raw("extra_content", &token.data);
+    }
+}
+
+/// Whether a token goes with its call as it came.
+fn is_extra(token: &ReplayToken<'_>) -> bool {
+    token.kind == TokenKind::CallExtra && token.model == 0
+}
+
 /// A call's id, with the token of the reasoning before it hidden behind, for clients that drop unknown fields.
 fn call_id<'i>(id: &'i str, token: Option<&ReplayToken<'_>>, model: &str) -> Cow<'i, str> {
-    match token.and_then(|token| hide_in_id(id, token, model)) {
+    match token.filter(|token| !is_extra(token)).and_then(|token| hide_in_id(id, token, model)) {
         Some(hidden) => Cow::Owned(hidden),
         None => Cow::Borrowed(id),
     }
@@ -81,9 +93,11 @@ fn call_id<'i>(id: &'i str, token: Option<&ReplayToken<'_>>, model: &str) -> Cow
 /// The token in a form that is of use by itself, for hiding in a call's id.
 fn portable(token: &ReplayToken<'_>, thought: &str) -> Option<ReplayToken<'static>> {
     match token.kind {
-        TokenKind::OnCall | TokenKind::Encrypted | TokenKind::Redacted | TokenKind::SignedText => {
-            Some(token.clone().into_owned())
-        }
+        TokenKind::OnCall
+        | TokenKind::Encrypted
+        | TokenKind::Redacted
+        | TokenKind::SignedText
+        | TokenKind::CallExtra => Some(token.clone().into_owned()),
         TokenKind::Signature => Some(token.with_text(thought)),
         TokenKind::OnThought | TokenKind::OnText | TokenKind::Details => None,
     }
@@ -169,7 +183,8 @@ impl Encoder {
         self.thinking = start == BlockStart::Thinking;
         self.refusing = start == BlockStart::Refusal;
         let BlockStart::ToolCall { id, name, custom } = start else { return };
-        let id = call_id(&id, self.token.take().as_ref(), &self.context.model).into_owned();
+        let token = self.token.take();
+        let id = call_id(&id, token.as_ref(), &self.context.model).into_owned();
         let kind = if custom { "custom" } else { "function" };
         self.custom = custom;
         let index = self.calls;
@@ -184,6 +199,7 @@ impl Encoder {
                         o.str("name", &name);
                         o.str(if custom { "input" } else { "arguments" }, "");
                     });
+                    put_extra(o, token.as_ref());
                 });
             });
         });
@@ -222,11 +238,13 @@ impl Encoder {
     fn stop_block(&mut self, out: &mut Vec<u8>) {
         let thought = std::mem::take(&mut self.thought);
         if let Some(token) = self.block_token.take() {
-            let mut detail = Vec::new();
-            put_detail(&mut detail, &thought, &token, &self.context.model);
-            self.chunk(out, None, |o| {
-                o.arr("reasoning_details", |a| a.item().extend_from_slice(&detail));
-            });
+            if !is_extra(&token) {
+                let mut detail = Vec::new();
+                put_detail(&mut detail, &thought, &token, &self.context.model);
+                self.chunk(out, None, |o| {
+                    o.arr("reasoning_details", |a| a.item().extend_from_slice(&detail));
+                });
+            }
             self.token = portable(&token, &thought);
         }
         if !self.logprobs.is_empty() {
@@ -322,13 +340,15 @@ fn put_message(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
 }
 
 fn put_details(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
-    let with_token = |part: &Part| matches!(part, Part::Thinking { token: Some(_), .. });
+    let with_token = |part: &Part| matches!(part, Part::Thinking { token: Some(token), .. } if !is_extra(token));
     if !reply.parts.iter().any(with_token) {
         return;
     }
     o.arr("reasoning_details", |a| {
         for part in &reply.parts {
-            if let Part::Thinking { text, token: Some(token) } = part {
+            if let Part::Thinking { text, token: Some(token) } = part
+                && !is_extra(token)
+            {
                 put_detail(a.item(), text, token, &context.model);
             }
         }
@@ -345,7 +365,8 @@ fn put_calls(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
             match part {
                 Part::Thinking { text, token: Some(found) } => token = portable(found, text),
                 Part::Call { id, name, arguments, custom } => {
-                    let id = call_id(id, token.take().as_ref(), &context.model);
+                    let token = token.take();
+                    let id = call_id(id, token.as_ref(), &context.model);
                     let kind = if *custom { "custom" } else { "function" };
                     a.obj(|o| {
                         o.str("id", &id);
@@ -354,6 +375,7 @@ fn put_calls(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
                             o.str("name", name);
                             o.str(if *custom { "input" } else { "arguments" }, arguments);
                         });
+                        put_extra(o, token.as_ref());
                     });
                 }
                 Part::Thinking { .. } | Part::Text { .. } | Part::Refusal(_) => {}

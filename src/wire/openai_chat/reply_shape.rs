@@ -89,6 +89,9 @@ pub(super) struct CallIn<'a> {
     pub(super) function: Option<FunctionIn<'a>>,
     #[serde(borrow, default)]
     pub(super) custom: Option<FunctionIn<'a>>,
+    /// Google's endpoint: what it wants back with the call.
+    #[serde(borrow, default)]
+    pub(super) extra_content: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Clone)]

@@ -91,6 +91,7 @@ wire_struct! {
         "id" => id: Str<'a>,
         "function" => function: FunctionIn<'a>,
         "custom" => custom: FunctionIn<'a>,
+        "extra_content" => extra_content: &'a RawValue,
     }
 }
 wire_struct! {
@@ -342,7 +343,8 @@ fn take_assistant<'a>(message: MessageIn<'a>, request: &mut Request<'a>, losses:
         let custom = call.custom.is_some();
         let function = call.function.or(call.custom).unwrap_or_default();
         let (id, token) = find_in_id(call.id.map(|id| id.0).unwrap_or_default());
-        if let Some(token) = token.filter(|_| !has_token) {
+        let extra = call.extra_content.map(|raw| ReplayToken::native(TokenKind::CallExtra, Cow::Borrowed(raw.get())));
+        if let Some(token) = extra.or(token.filter(|_| !has_token)) {
             request.say(Role::Assistant, Block::Thinking { text: Cow::Borrowed(""), token: Some(token) });
         }
         request.say(Role::Assistant, Block::ToolCall(call_of(function, id, custom)));

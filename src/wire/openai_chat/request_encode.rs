@@ -8,7 +8,8 @@ use crate::wire::{
     models,
     replay::TokenKind,
     request::{
-        Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn,
+        Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolCall, ToolChoice, ToolResult,
+        Turn,
     },
     rules::{fit, mime_of, refuse_media, result_text, settle_opaque},
     schema,
@@ -443,21 +444,19 @@ fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &
     let mut refusal = None;
     let mut thoughts = String::new();
     let mut details = Vec::new();
-    let mut calls = Vec::new();
+    let (mut calls, mut extra) = (Vec::new(), None);
     for block in &turn.blocks {
         match block {
             Block::Text(more) if text.is_empty() => text = more.by_ref(),
             Block::Text(more) => text.push(more),
             Block::Refusal(said) => refusal = Some(&**said),
-            Block::ToolCall(call) => calls.push(call),
-            Block::Thinking { text, token } => {
-                let own = token.as_ref().filter(|t| t.kind == TokenKind::Details && t.suits(CHAT, options.model));
-                match own {
-                    Some(token) => details.push(&*token.data),
-                    None if options.compatible && !text.is_empty() => thoughts.push_str(text),
-                    None => job.losses.dropped("messages.reasoning"),
-                }
-            }
+            Block::ToolCall(call) => calls.push((call, extra.take())),
+            Block::Thinking { text, token } => match token.as_ref().filter(|token| token.suits(CHAT, options.model)) {
+                Some(token) if token.kind == TokenKind::CallExtra => extra = Some(&*token.data),
+                Some(token) => details.push(&*token.data),
+                None if options.compatible && !text.is_empty() => thoughts.push_str(text),
+                None => job.losses.dropped("messages.reasoning"),
+            },
             Block::Opaque(opaque) => settle_opaque(opaque, CHAT, &mut job.losses)?,
             Block::Media(_) => job.losses.dropped("messages.assistant.media"),
             Block::ToolResult(_) => job.losses.dropped("messages.assistant.tool_result"),
@@ -480,22 +479,28 @@ fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &
         }
         if !calls.is_empty() {
             o.arr("tool_calls", |a| {
-                for call in calls {
-                    let name = job.context.names.fit(&call.name, MAX_NAME);
-                    let kind = if call.custom { "custom" } else { "function" };
-                    a.obj(|o| {
-                        o.str("id", &fit(&call.id, MAX_ID));
-                        o.str("type", kind);
-                        o.obj(kind, |o| {
-                            o.str("name", &name);
-                            let empty = !call.custom && call.arguments.trim().is_empty();
-                            let arguments = if empty { "{}" } else { &*call.arguments };
-                            o.str(if call.custom { "input" } else { "arguments" }, arguments);
-                        });
-                    });
-                }
+                calls.into_iter().for_each(|(call, extra)| put_call(a, call, extra, job));
             });
         }
     });
     Ok(())
+}
+
+/// Writes a call of the history, with what its provider wants back with it.
+fn put_call(a: &mut Arr<'_>, call: &ToolCall<'_>, extra: Option<&str>, job: &mut Job) {
+    let name = job.context.names.fit(&call.name, MAX_NAME);
+    let kind = if call.custom { "custom" } else { "function" };
+    a.obj(|o| {
+        o.str("id", &fit(&call.id, MAX_ID));
+        o.str("type", kind);
+        o.obj(kind, |o| {
+            o.str("name", &name);
+            let empty = !call.custom && call.arguments.trim().is_empty();
+            let arguments = if empty { "{}" } else { &*call.arguments };
+            o.str(if call.custom { "input" } else { "arguments" }, arguments);
+        });
+        if let Some(extra) = extra {
+            o.raw("extra_content", extra);
+        }
+    });
 }
