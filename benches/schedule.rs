@@ -13,6 +13,7 @@
 )]
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{fmt::Write as _, hint::black_box, sync::Arc, time::Duration};
 use sub2api::{
     account::{
@@ -68,14 +69,29 @@ fn trouble(pool: &Pool, candidates: &Candidates, now: Moment) {
     }
 }
 
-fn measure(c: &mut Criterion, name: &str, troubled: bool, held: usize) {
+/// Has every account that can be chosen tell of two windows, as most providers do in every answer.
+fn told(pool: &Pool, candidates: &Candidates, now: Moment) {
+    let words = [
+        ("x-ratelimit-limit-requests", "1000000000000"),
+        ("x-ratelimit-remaining-requests", "999999999999"),
+        ("x-ratelimit-reset-requests", "1h"),
+        ("x-ratelimit-limit-tokens", "1000000000000000"),
+        ("x-ratelimit-remaining-tokens", "999999999999999"),
+        ("x-ratelimit-reset-tokens", "1h"),
+    ];
+    let headers = words.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let headers = HeaderMap::from_iter(headers);
+    let at_once: Vec<_> =
+        (0..candidates.len() as u64).map(|draw| pool.lease(candidates, &[], draw, now).unwrap()).collect();
+    at_once.iter().for_each(|lease| pool.report_headers(lease, &headers, now));
+}
+
+fn measure(c: &mut Criterion, name: &str, prepare: fn(&Pool, &Candidates, Moment), held: usize) {
     let mut group = c.benchmark_group(name);
     for accounts in [10, 1_000, 10_000] {
         let (pool, now) = (pool(accounts), ManualClock::new().now());
         let candidates = candidates(&pool);
-        if troubled {
-            trouble(&pool, &candidates, now);
-        }
+        prepare(&pool, &candidates, now);
         let _held: Vec<_> = (0..held as u64).map(|draw| pool.lease(&candidates, &[], draw, now).unwrap()).collect();
         request(&pool, &candidates, 0, now);
         let (allocated, ()) = alloc_counter::count_alloc(|| {
@@ -127,20 +143,24 @@ fn select(c: &mut Criterion) {
 }
 
 fn idle(c: &mut Criterion) {
-    measure(c, "all idle", false, 0);
+    measure(c, "all idle", |_, _, _| {}, 0);
+}
+
+fn telling(c: &mut Criterion) {
+    measure(c, "all tell of their limits", told, 0);
 }
 
 fn loaded(c: &mut Criterion) {
-    measure(c, "300 requests in flight", false, 300);
+    measure(c, "300 requests in flight", |_, _, _| {}, 300);
 }
 
 fn cooling(c: &mut Criterion) {
-    measure(c, "a third cooling", true, 0);
+    measure(c, "a third cooling", trouble, 0);
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(20);
-    targets = select, idle, loaded, cooling
+    targets = select, idle, loaded, cooling, telling
 }
 criterion_main!(benches);

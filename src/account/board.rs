@@ -74,21 +74,15 @@ impl Fixed {
         Fixed { live: candidate.account.live.clone(), tier, weight, cap, is_limited }
     }
 
-    /// Takes a place if fewer than its cap are taken.
-    #[must_use]
-    pub(super) fn enter(&self) -> bool {
-        self.live.enter(self.cap)
-    }
-
-    /// Gives a place back.
-    pub(super) fn leave(&self) {
-        self.live.leave();
-    }
-
-    /// Asks the candidate that it belongs to for leave, where a glance is not enough.
-    pub(super) fn begin(&self, candidate: &Candidate, need: Need, now: Moment) -> Result<Begun, Refused> {
+    /// Takes a place for a request, if one is free, then asks the candidate that it belongs to for leave, where a glance is
+    /// not enough; without leave the place is given back.
+    pub(super) fn begin(&self, candidate: &Candidate, need: Need, now: Moment) -> Option<Result<Begun, Refused>> {
+        if !self.live.enter(self.cap) {
+            return None;
+        }
         let plain = if self.is_limited { None } else { self.live.begin_plain() };
-        plain.map_or_else(|| candidate.begin(need, now), Ok)
+        let begun = plain.map_or_else(|| candidate.begin(need, now), Ok);
+        Some(begun.inspect_err(|_| self.live.leave()))
     }
 
     /// How it stands, where a glance is enough.

@@ -46,23 +46,17 @@ pub(super) fn lease(
         };
         // Others may have been quicker than the board.
         stale = Some(index);
-        if !fixed.enter() {
-            continue;
-        }
-        match fixed.begin(candidate, claim.need, now) {
+        let Some(begun) = fixed.begin(candidate, claim.need, now) else { continue };
+        match begun {
             Ok(begun) => {
                 let arrival = claim.conversation.filter(|_| moves).map(|c| arrival(c, home));
                 let terms = Terms { need: claim.need, begun, arrival };
                 return Ok(Lease::new(line, (index, candidate), terms, (draw, now)));
             }
-            Err(refused) => {
-                fixed.leave();
-                if let Refused::NoRoom(_, until) = refused
-                    && !passed.over(index, tried, until)
-                {
-                    return Err(Unavailable::Cooling { until: passed.until });
-                }
+            Err(Refused::NoRoom(_, until)) if !passed.over(index, tried, until) => {
+                return Err(Unavailable::Cooling { until: passed.until });
             }
+            Err(Refused::NoRoom(..) | Refused::Health(_)) => {}
         }
     }
     Err(Unavailable::Busy { until: None })

@@ -8,7 +8,7 @@
 use crate::{
     clock::Moment,
     limit::terms::Window,
-    provider::headroom::{Headroom, Reported, WINDOW_KINDS, WindowKind},
+    provider::headroom::{Headroom, Reported, WindowKind},
 };
 use std::{fmt, time::Duration};
 
@@ -235,12 +235,14 @@ const REFILL_REVIEW: Duration = Duration::from_millis(500);
 /// The windows of one account, or of one model of it.
 #[derive(Debug, Default)]
 struct Readings {
-    kinds: [Option<Reading>; WINDOW_KINDS],
+    /// Those that were told, in the order of [`WindowKind::ALL`]: most providers tell of two or three.
+    kinds: Vec<(WindowKind, Reading)>,
 }
 
 impl Readings {
     fn take(&mut self, told: &Reported, origin: Origin, sent: Tally, now: Moment) {
-        let Some(place) = self.kinds.get_mut(told.kind.index()) else { return };
+        let found = self.kinds.binary_search_by_key(&told.kind.index(), |(kind, _)| kind.index());
+        let place = found.ok().and_then(|at| self.kinds.get(at)).map(|(_, reading)| *reading);
         let old = place.filter(|old| !old.is_over(now));
         if old.is_some_and(|old| origin.begun.mono < old.begun.mono) {
             return;
@@ -250,7 +252,7 @@ impl Readings {
         let anchor = anchor.filter(|anchor| anchor.mono > now.mono).or(reset);
         let moved = anchor.and_then(|anchor| Some(reset?.since(anchor) > SAME_RESET));
         let known = place.map_or(0, |old| old.limit);
-        *place = Some(Reading {
+        let reading = Reading {
             limit: told.limit.unwrap_or(known.max(told.left)).max(1),
             left: told.left,
             reset,
@@ -260,26 +262,33 @@ impl Readings {
             anchor,
             is_refilling: place.is_some_and(|old| old.is_refilling) || moved == Some(true),
             is_assumed: false,
-        });
-    }
-
-    fn roll(&mut self, sent: Tally, now: Moment) {
-        for place in &mut self.kinds {
-            let Some(old) = place.filter(|old| old.is_over(now)) else { continue };
-            *place = (!old.is_assumed && old.reset.is_some()).then(|| old.renewed(sent, now));
+        };
+        match found {
+            Ok(at) => self.kinds.iter_mut().skip(at).take(1).for_each(|place| place.1 = reading),
+            Err(at) => self.kinds.insert(at, (told.kind, reading)),
         }
     }
 
+    fn roll(&mut self, sent: Tally, now: Moment) {
+        self.kinds.retain_mut(|(_, reading)| {
+            let is_over = reading.is_over(now);
+            let stays = !is_over || (!reading.is_assumed && reading.reset.is_some());
+            if is_over && stays {
+                *reading = reading.renewed(sent, now);
+            }
+            stays
+        });
+    }
+
     fn outlook(&self, sent: Tally, need: Tokens, now: Moment) -> Outlook {
-        let told = WindowKind::ALL.iter().zip(&self.kinds).filter_map(|(kind, r)| Some((*kind, r.as_ref()?)));
-        told.map(|(kind, reading)| reading.outlook(kind, sent, need, now)).fold(Outlook::CLEAR, Outlook::and)
+        let told = self.kinds.iter().map(|(kind, reading)| reading.outlook(*kind, sent, need, now));
+        told.fold(Outlook::CLEAR, Outlook::and)
     }
 
     fn figures(&self, sent: Tally, now: Moment) -> impl Iterator<Item = Figure> {
-        WindowKind::ALL.iter().zip(&self.kinds).filter_map(move |(kind, reading)| {
-            let reading = reading.as_ref()?;
+        self.kinds.iter().map(move |(kind, reading)| {
             let left = reading.left(*kind, sent, now) as u64;
-            Some(Figure { kind: *kind, limit: reading.limit, left, reset: reading.reset })
+            Figure { kind: *kind, limit: reading.limit, left, reset: reading.reset }
         })
     }
 }
@@ -302,7 +311,7 @@ pub(super) struct Windows {
 impl Windows {
     /// Whether nothing is known, so that every request has room.
     pub(super) fn is_silent(&self) -> bool {
-        self.models.is_empty() && self.shared.kinds.iter().all(Option::is_none)
+        self.models.is_empty() && self.shared.kinds.is_empty()
     }
 
     /// Takes what a reply tells. `others` is what else was in flight when the model is told of for the first time: nobody
@@ -457,7 +466,7 @@ mod tests {
         assert_eq!(bench.blocked_for(), Some(secs(5)));
         bench.clock.advance(secs(5));
         assert_eq!((bench.blocked_for(), bench.outlook().share), (None, 1.0), "and that guess is made once");
-        assert!(bench.windows.models[0].readings.kinds.iter().all(Option::is_none));
+        assert!(bench.windows.models[0].readings.kinds.is_empty());
     }
 
     #[test]

@@ -70,8 +70,8 @@ async fn an_account_that_says_five_requests_left_is_avoided_before_it_answers_42
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(refused.load(Ordering::Relaxed), 0, "of {asked} requests none had to be refused");
-    // Six in the first window, and again in a later one.
-    assert!((7..=24).contains(&first.seen().len()), "{} of {asked}", first.seen().len());
+    // Six in the first window, and as many in at least one later.
+    assert!((12..=24).contains(&first.seen().len()), "{} of {asked}", first.seen().len());
     assert_eq!(first.seen().len() + second.seen().len(), asked);
 }
 
@@ -83,9 +83,10 @@ async fn an_account_that_asks_for_two_seconds_gets_them_and_one_without_quota_mo
         r#"{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
     let empty = move || with_headers(429, &[JSON], quota);
     let spent = Two::start(Chat, "", move |n| (n == 0).then(empty)).await;
-    let started = Instant::now();
     assert_eq!(ask(&spent.gateway, Chat, "first").await.status, 200);
     assert_eq!(ask(&told.gateway, Chat, "first").await.status, 200);
+    let started = Instant::now();
+    assert!(matches!(told.state(), State::Cooling { .. }), "{:?}", told.state());
     let mut back = None;
     while started.elapsed() < Duration::from_secs(4) {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -95,7 +96,9 @@ async fn an_account_that_asks_for_two_seconds_gets_them_and_one_without_quota_mo
         back = back.or_else(|| (told.first.seen().len() > 1).then(|| started.elapsed()));
     }
     let back = back.expect("the first account is used again");
-    assert!(back >= Duration::from_secs(2) && back < Duration::from_millis(3_500), "{back:?}");
+    // The clock starts a little after the pause does.
+    assert!(back >= Duration::from_millis(1_900) && back <= Duration::from_secs(3), "{back:?}");
+    assert_eq!(told.state(), State::Ready);
     assert_eq!(spent.first.seen().len(), 1, "an empty purse is not filled by waiting two seconds");
     assert!(matches!(spent.state(), State::Exhausted { .. }));
 }
@@ -224,5 +227,25 @@ async fn configured_limits_and_quotas_of_an_account_are_kept() {
         let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&wait), "{limit}: {wait}");
         assert_eq!(gateway.left_over().await, [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_a_provider_for_its_models_never_harms_an_account() {
+    for status in [401, 404, 429, 500] {
+        let upstream = Upstream::start(move |_, seen| match seen.path().contains("/models") {
+            true => with_headers(status, &[JSON, ("retry-after", "600")], "{}"),
+            false => good(Chat),
+        })
+        .await;
+        let gateway = Gateway::start(&[account("only", "openai", &Chat.base(&upstream.url()), "")], "").await;
+        for _ in 0..3 {
+            client::h1(gateway.address, &Ask::get("/v1/models")).await.unwrap();
+        }
+        assert!(upstream.seen().iter().any(|seen| seen.path().contains("/models")), "{status}: it was asked");
+        let live = gateway.live();
+        let state = live.snapshot().pool.accounts()[0].live.state(live.clock.now());
+        assert_eq!(state, State::Ready, "{status}");
+        assert_eq!(ask(&gateway, Chat, "question").await.status, 200, "{status}");
     }
 }

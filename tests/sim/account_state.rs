@@ -1,7 +1,11 @@
 //! What users reported of other gateways about the state of accounts, line by line: none of it happens here.
 
 use http::HeaderMap;
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use sub2api::{
     account::{
         Claim, Lease, Pool,
@@ -326,4 +330,22 @@ fn a_choice_allocates_nothing_however_many_accounts_there_are() {
         let (allocated, ()) = alloc_counter::count_alloc(|| (1..100).for_each(request));
         assert_eq!(allocated, (0, 0, 0), "{count} accounts");
     }
+}
+
+#[test]
+fn a_choice_looks_at_no_more_accounts_however_many_there_are() {
+    // A look at every account would take fifty times as long with fifty times as many.
+    let least = [100, 5_000].map(|count| {
+        let names: Vec<_> = (0..count).map(|n| format!("a{n}")).collect();
+        let bench = Bench::claudes(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let candidates = bench.candidates(&Endpoint::Messages);
+        let now = bench.clock.now();
+        let round = |round: u64| {
+            let begun = Instant::now();
+            (0..50).for_each(|draw| drop(bench.pool.lease(&candidates, &[], round * 50 + draw, now).unwrap()));
+            begun.elapsed()
+        };
+        (0..40).map(round).min().unwrap()
+    });
+    assert!(least[1] < least[0] * 10, "50 choices among 100 and among 5,000: {least:?}");
 }
