@@ -243,7 +243,9 @@ fn reply(report: &mut Report, exchange: &Exchange, to: WireFormat) {
         result = result.and_then(|()| scores_are(to, &scored, &[value], translator.losses()));
     }
     let kind = if translator.error().is_some() { "error" } else { "response" };
-    report.line(id, to, kind, &whole, None);
+    // Of a stream, the texts come in pieces, so that only a whole source can be looked for value by value.
+    let is_comparable = shape_in == Shape::Json && kind == "response";
+    report.line(id, to, kind, &whole, is_comparable.then(|| (body, translator.losses())));
     report.note(from, to, if shape_in == Shape::Json { "whole reply" } else { "streamed reply" }, id, result);
 }
 

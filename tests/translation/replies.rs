@@ -352,3 +352,56 @@ fn searches_of_a_responses_provider_are_counted_for_a_client_that_has_a_field() 
     let reply = collected(OpenaiResponses, Anthropic, &stream);
     assert_eq!(reply["usage"]["server_tool_use"]["web_search_requests"], 2, "{reply}");
 }
+
+#[test]
+fn what_of_a_reply_no_other_format_can_say_is_a_loss() {
+    let lost = |from, to, reply: &Value| {
+        let shapes = (Shape::Json, Shape::Json);
+        let mut translator = ReplyTranslator::new(from, to, shapes, Context::for_unknown_client()).unwrap();
+        translator.feed(reply.to_string().as_bytes());
+        translator.finish();
+        translator.losses().header().unwrap_or_default()
+    };
+    let chat = |message: Value, beside: Value| {
+        let mut reply =
+            json!({"id": "c", "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": message}]});
+        reply.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
+        reply
+    };
+    let sources = json!({"citations": ["https://a.example"], "search_results": [{"url": "https://a.example"}]});
+    assert_eq!(
+        lost(OpenaiChat, Anthropic, &chat(json!({"content": "hi"}), sources)),
+        "citations=dropped, search_results=dropped"
+    );
+    let nothing = json!({"content": "hi", "images": [], "executed_tools": null, "audio": {"id": "", "data": ""}});
+    assert_eq!(lost(OpenaiChat, Gemini, &chat(nothing, json!({"citations": []}))), "");
+    for (field, value) in [
+        ("executed_tools", json!([{"type": "search"}])),
+        ("extra_content", json!({"google": {"thought_signature": "c2ln"}})),
+        ("audio", json!({"id": "a", "data": "", "transcript": "hi"})),
+    ] {
+        let reply = chat(json!({"content": "hi", field: value}), json!({}));
+        assert_eq!(lost(OpenaiChat, OpenaiResponses, &reply), format!("{field}=dropped"));
+    }
+    let message = json!({"id": "msg_1", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn", "container": {"id": "c"}});
+    assert_eq!(lost(Anthropic, OpenaiChat, &message), "container=dropped");
+    let item = json!({"type": "message", "phase": "commentary", "content": [{"type": "output_text", "text": "hi"}]});
+    let response = json!({"id": "r", "model": "m", "status": "completed", "output": [item]});
+    assert_eq!(lost(OpenaiResponses, OpenaiChat, &response), "output.phase=dropped");
+    let grounding = json!({"webSearchQueries": ["q"], "groundingChunks": [{"retrievedContext": {"text": "t"}}]});
+    let google = json!({"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP", "groundingMetadata": grounding}]});
+    let want = "groundingMetadata.webSearchQueries=dropped, groundingChunks.retrievedContext=dropped";
+    assert_eq!(lost(Gemini, OpenaiChat, &google), want);
+}
+
+#[test]
+fn a_streams_sources_are_a_loss_though_each_chunk_repeats_them() {
+    let chunk = json!({"id": "c", "model": "m", "citations": ["https://a.example"],
+        "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": null}]});
+    let mut translator =
+        ReplyTranslator::new(OpenaiChat, Anthropic, (Shape::Sse, Shape::Sse), Context::for_unknown_client()).unwrap();
+    translator.feed(chunks(&[json!({"index": 0, "delta": {"role": "assistant"}})]).as_bytes());
+    let out = translator.feed(format!("data: {chunk}\n\n").as_bytes()).to_vec();
+    assert!(String::from_utf8(out).unwrap().contains("hi"));
+    assert_eq!(translator.losses().header().as_deref(), Some("citations=dropped"));
+}

@@ -45,6 +45,8 @@ struct MessageIn<'a> {
     stop_sequence: Option<Str<'a>>,
     #[serde(borrow, default)]
     stop_details: Option<StopDetailsIn<'a>>,
+    #[serde(borrow, default)]
+    container: Option<&'a RawValue>,
     #[serde(default)]
     usage: Option<UsageIn>,
     #[serde(borrow, default)]
@@ -255,6 +257,9 @@ impl Decoder {
 
     /// The start of a stream, or a whole message: with programmatic tool calls a stream's start is whole, too.
     fn message(&mut self, message: MessageIn<'_>, sink: &mut dyn Sink) {
+        if message.container.is_some_and(|container| container.get() != "null") {
+            sink.event(Event::Lost(Cow::Borrowed("container")));
+        }
         if std::mem::replace(&mut self.started, true) {
             // Two answers in one: to go on would splice them together.
             return self.fail(ReplyError::unreadable(&"it starts twice"), sink);

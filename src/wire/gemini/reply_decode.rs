@@ -117,12 +117,19 @@ struct GroundingIn<'a> {
     grounding_chunks: Option<Vec<GroundingChunkIn<'a>>>,
     #[serde(borrow, default)]
     grounding_supports: Option<Vec<SupportIn<'a>>>,
+    #[serde(borrow, default)]
+    web_search_queries: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    search_entry_point: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct GroundingChunkIn<'a> {
     #[serde(borrow, default)]
     web: Option<WebIn<'a>>,
+    #[serde(borrow, default)]
+    retrieved_context: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -410,6 +417,14 @@ impl Decoder {
 
     fn ground(&mut self, grounding: GroundingIn<'_>, sink: &mut dyn Sink) {
         let chunks = grounding.grounding_chunks.unwrap_or_default();
+        let unsaid = [
+            ("groundingMetadata.webSearchQueries", grounding.web_search_queries),
+            ("groundingMetadata.searchEntryPoint", grounding.search_entry_point),
+            ("groundingChunks.retrievedContext", chunks.iter().find_map(|chunk| chunk.retrieved_context)),
+        ];
+        for (field, _) in unsaid.iter().filter(|(_, value)| value.is_some()) {
+            sink.event(Event::Lost(Cow::Borrowed(field)));
+        }
         let supports = grounding.grounding_supports.unwrap_or_default();
         let make = |web: &WebIn<'_>, segment: Option<&SegmentIn<'_>>| Citation {
             url: Cow::Owned(web.uri.as_deref().unwrap_or_default().to_owned()),

@@ -23,6 +23,7 @@ pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
         "usage" => met.once(4).and_then(|()| chunk.null()),
         "x_groq" => met.once(5).and_then(|()| chunk.null()),
         "error" => met.once(6).and_then(|()| chunk.null()),
+        "citations" | "search_results" => None,
         _ => chunk.skip(),
     })?;
     chunk.end()?;
@@ -50,7 +51,8 @@ fn read_delta<'a>(delta: &mut Skim<'a>, found: &mut Fragment<'a>) -> Option<()> 
         "tool_calls" => met.once(3).and_then(|()| if delta.is_null() { Some(()) } else { delta.empty_list() }),
         "function_call" => met.once(4).and_then(|()| delta.null()),
         "audio" => met.once(5).and_then(|()| delta.null()),
-        "reasoning" | "reasoning_details" | "annotations" | "images" => None,
+        "reasoning" | "reasoning_details" | "annotations" | "images" | "executed_tools" | "extra_content"
+        | "thought_signature" => None,
         _ => delta.skip(),
     })
 }

@@ -161,6 +161,7 @@ impl Decoder {
             return self.fail(errors::read_raw(error), sink);
         }
         self.start(&chunk, sink);
+        chunk.unsaid().for_each(|field| sink.event(Event::Lost(Cow::Borrowed(field))));
         for choice in chunk.choices.into_iter().flatten() {
             if choice.index.unwrap_or(0) == 0 {
                 self.choice(choice, sink);
@@ -224,6 +225,7 @@ impl Decoder {
     }
 
     fn delta(&mut self, delta: DeltaIn<'_>, sink: &mut dyn Sink) {
+        delta.unsaid().for_each(|field| sink.event(Event::Lost(Cow::Borrowed(field))));
         let thought = delta.reasoning_content.or(delta.reasoning);
         let has_thought = thought.is_some();
         if let Some(text) = thought {
@@ -251,11 +253,6 @@ impl Decoder {
                 CallIn { index: Some(0), id: None, function: Some(function), custom: None, extra_content: None },
                 sink,
             );
-        }
-        for (field, value) in [("audio", delta.audio), ("images", delta.images)] {
-            if value.is_some_and(|v| v.get() != "null" && !v.get().contains("\"data\":\"\"")) {
-                sink.event(Event::Lost(Cow::Borrowed(field)));
-            }
         }
     }
 

@@ -25,6 +25,24 @@ pub(super) struct ChunkIn<'a> {
     pub(super) x_groq: Option<GroqIn>,
     #[serde(borrow, default)]
     pub(super) error: Option<&'a RawValue>,
+    /// Perplexity: the sources of the answer.
+    #[serde(borrow, default)]
+    pub(super) citations: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) search_results: Option<&'a RawValue>,
+}
+
+impl ChunkIn<'_> {
+    /// What no other format has a place for, by name.
+    pub(super) fn unsaid(&self) -> impl Iterator<Item = &'static str> {
+        let all = [("citations", self.citations), ("search_results", self.search_results)];
+        all.into_iter().filter(|(_, value)| value.is_some_and(is_said)).map(|(name, _)| name)
+    }
+}
+
+/// Whether a member holds anything.
+fn is_said(value: &RawValue) -> bool {
+    !matches!(value.get(), "null" | "[]" | "{}" | "\"\"")
 }
 
 #[derive(Deserialize)]
@@ -70,8 +88,17 @@ pub(super) struct DeltaIn<'a> {
     pub(super) audio: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) images: Option<&'a RawValue>,
+    /// Groq: the tools that it ran.
+    #[serde(borrow, default)]
+    executed_tools: Option<&'a RawValue>,
+    /// Google: a signature of the text.
+    #[serde(borrow, default)]
+    extra_content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    thought_signature: Option<&'a RawValue>,
 }
 
+wire_struct! { AudioIn { "data" => data: Str<'a>, "transcript" => transcript: Str<'a>, "id" => id: Str<'a> } }
 wire_struct! { PartIn { "type" => kind: Str<'a>, "text" => text: Str<'a>, "thinking" => thinking: Vec<PartIn<'a>> } }
 wire_struct! {
     DetailIn {
@@ -105,11 +132,30 @@ pub(super) struct FunctionIn<'a> {
 }
 
 impl DeltaIn<'_> {
+    /// What no other format has a place for, by name.
+    pub(super) fn unsaid(&self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("audio", self.audio.filter(|audio| !says_nothing(audio))),
+            ("images", self.images),
+            ("executed_tools", self.executed_tools),
+            ("extra_content", self.extra_content),
+            ("thought_signature", self.thought_signature),
+        ];
+        all.into_iter().filter(|(_, value)| value.is_some_and(is_said)).map(|(name, _)| name)
+    }
+
     /// Whether it brings reasoning and no text.
     pub(super) fn is_thought(&self) -> bool {
         let thought = self.reasoning_content.as_ref().or(self.reasoning.as_ref());
         thought.is_some_and(|text| !text.is_empty()) && self.content.is_none()
     }
+}
+
+/// Whether an audio object has neither data nor words.
+fn says_nothing(audio: &RawValue) -> bool {
+    let audio: AudioIn<'_> = serde_json::from_str(audio.get()).unwrap_or_default();
+    let is_empty = |text: &Option<Str<'_>>| text.as_deref().is_none_or(str::is_empty);
+    is_empty(&audio.data) && is_empty(&audio.transcript) && is_empty(&audio.id)
 }
 
 impl FunctionIn<'_> {

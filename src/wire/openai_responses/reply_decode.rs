@@ -336,6 +336,9 @@ impl Decoder {
         }
         let action = item.action.0.as_ref().and_then(|action| action.kind.as_str());
         self.server_calls += u64::from(is_billed(item.kind.as_deref().unwrap_or_default(), action));
+        if item.phase.is_some() {
+            sink.event(Event::Lost(Cow::Borrowed("output.phase")));
+        }
         entry.complete(item);
         if at != self.head {
             let held = entry.held.iter().map(Held::bytes).sum();

@@ -80,6 +80,8 @@ pub(super) struct ItemIn<'a> {
     #[serde(borrow, default)]
     pub(super) encrypted_content: Option<Str<'a>>,
     #[serde(borrow, default)]
+    pub(super) phase: Option<Str<'a>>,
+    #[serde(borrow, default)]
     pub(super) action: Maybe<Action<'a>>,
 }
 
