@@ -39,7 +39,7 @@ use queue::Queue;
 use record::Record;
 use segment::Segment;
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread,
@@ -53,13 +53,16 @@ const MOST_NAMED: usize = 1_000;
 /// How long a question waits for the rows that are on their way.
 const FLUSH: Duration = Duration::from_secs(2);
 
+/// Models without a price that have been named in the log, by their providers.
+type Named = HashMap<&'static str, HashSet<String>>;
+
 /// The ledger of a running gateway.
 pub struct Ledger {
     path: PathBuf,
     settings: LedgerSettings,
     queue: Arc<Queue>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
-    unpriced: Mutex<HashSet<(String, String)>>,
+    unpriced: Mutex<Named>,
 }
 
 /// How the ledger is doing.
@@ -126,7 +129,7 @@ impl Ledger {
             stuck: self.queue.stuck.load(Ordering::Relaxed),
             written: self.queue.written.load(Ordering::Relaxed),
             dropped: self.queue.dropped.load(Ordering::Relaxed),
-            unpriced: self.unpriced.lock().unwrap_or_else(PoisonError::into_inner).len(),
+            unpriced: length(&self.unpriced.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 
@@ -153,7 +156,11 @@ impl Ledger {
     /// Names a model without a price in the log, once.
     fn name_unpriced(&self, entry: &Entry) {
         let mut named = self.unpriced.lock().unwrap_or_else(PoisonError::into_inner);
-        if named.len() < MOST_NAMED && named.insert((entry.provider.to_owned(), entry.served.clone())) {
+        if named.get(entry.provider).is_some_and(|models| models.contains(&entry.served)) {
+            return;
+        }
+        if length(&named) < MOST_NAMED {
+            named.entry(entry.provider).or_default().insert(entry.served.clone());
             log::warn!(
                 "the model {:?} of {} has no price: its tokens are counted, its cost is unknown (`prices.models`)",
                 entry.served,
@@ -161,6 +168,10 @@ impl Ledger {
             );
         }
     }
+}
+
+fn length(named: &Named) -> usize {
+    named.values().map(HashSet::len).sum()
 }
 
 impl Drop for Ledger {

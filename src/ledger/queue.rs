@@ -20,10 +20,11 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How long rows gather where nobody waits for them: so many make one transaction, which is what makes them cheap.
-const PACE: Duration = Duration::from_millis(40);
-/// So many rows are written at once.
-const MANY: usize = 4_000;
+/// How long rows gather where nobody waits for them: many in one transaction are cheap (3.9 µs of CPU a row every 10 ms,
+/// 2.6 every 40, 2.1 every 100, at 8,000 rows a second).
+const PACE: Duration = Duration::from_millis(100);
+/// So many rows gather no longer: their transaction would keep a core from the replies.
+const MANY: usize = 2_000;
 
 /// Comes when a row is in the file.
 #[derive(Debug)]

@@ -22,6 +22,8 @@ pub const FILE_NAME: &str = "usage.sqlite";
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Pages of the log after which it is put into the file.
 const CHECKPOINT_PAGES: u32 = 4_000;
+/// Rows come in at the file's end: a larger cache would hold what is not looked at again, and keep it out of the CPU's.
+const CACHE_KIB: i32 = -4_000;
 /// The most rows that one step sums up, or lets go of.
 const STEP: i64 = 20_000;
 pub(super) const HOUR_MILLIS: u64 = 3_600_000;
@@ -73,7 +75,7 @@ impl Store {
             connection.pragma_update(None, "synchronous", if settings.fsync { "full" } else { "normal" })?;
             connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
             connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-            connection.pragma_update(None, "cache_size", -16_000)?;
+            connection.pragma_update(None, "cache_size", CACHE_KIB)?;
             schema::prepare(&mut connection)?;
             connection.set_prepared_statement_cache_capacity(16);
             Ok(Store {
