@@ -4,6 +4,7 @@
 //! `target/matrix/out.jsonl` for `scripts/validate-matrix.sh`, which holds them against the recorded traffic's validator.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+mod conversation;
 mod scores;
 mod seen;
 
@@ -295,7 +296,7 @@ fn request(report: &mut Report, exchange: &Exchange, to: WireFormat) {
             }
             report.line(id, to, "request", &translated.body, Some((body, &translated.losses)));
             let got: Value = serde_json::from_slice(&translated.body).unwrap();
-            let result = seen::same_conversation(from, body, to, &got);
+            let result = conversation::same_conversation(from, body, to, &got);
             // A request that its own provider refused need not come out right.
             let result = if exchange.value["status"].as_u64() >= Some(400) { Ok(()) } else { result };
             report.note(from, to, "request", id, result);
