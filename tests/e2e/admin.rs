@@ -8,7 +8,7 @@ use crate::{
     upstream::{Upstream, whole, with_headers},
 };
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 const KEY: &str = "admin-key-of-the-tests";
 
@@ -255,7 +255,15 @@ async fn an_account_is_taken_out_and_in_by_hand_and_its_choices_are_explained() 
     let served = message(&gateway).await;
     assert_eq!(served.status, 200, "{}", served.text());
     let id = served.header("x-request-id").unwrap();
-    let past = ask(admin, &format!("/api/v1/explain?request={id}")).await.json();
+    // A request is explained once it is over, which the client sees a little earlier.
+    let mut past = Value::Null;
+    for _ in 0..200 {
+        past = ask(admin, &format!("/api/v1/explain?request={id}")).await.json();
+        if past["choices"].is_array() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let choice = &past["choices"][0];
     assert_eq!((&choice["account"], &choice["candidates"][0]["chosen"]), (&"alpha".into(), &true.into()));
     assert_eq!(ask(admin, "/api/v1/accounts/alpha").await.json()["state"], "ready");
