@@ -5,8 +5,9 @@ use super::{
     board::{Board, Chosen, Fixed, Wish},
     health::Standing,
     live::{Account, Asked, Begun, Live, Refused},
+    outlook::Outlook,
     schedule::{self, Choice, Readiness},
-    windows::{Outlook, scarcity},
+    windows::scarcity,
 };
 use crate::{
     clock::Moment,

@@ -4,8 +4,9 @@ use super::{
     candidate::{Candidate, Candidates},
     claim::{Claim, Hold, Home},
     health::Standing,
+    outlook::{LimitName, Outlook},
     schedule::{self, Fitness, Rank, Readiness},
-    windows::{LimitName, Outlook, scarcity},
+    windows::scarcity,
 };
 use crate::clock::Moment;
 use std::fmt;

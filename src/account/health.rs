@@ -12,9 +12,6 @@ use super::track::Track;
 use crate::{clock::Moment, config::Cooldown, provider::verdict::FailureClass};
 use std::time::Duration;
 
-/// The most models of one account that are remembered apart; the one that comes back first is forgotten.
-const MOST_MODELS: usize = 64;
-
 /// What a failed attempt shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Sign<'a> {
@@ -60,13 +57,20 @@ impl Probe {
 }
 
 /// Cooldowns and suspicion of one account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
     account: Track,
     models: Vec<(Box<str>, Track)>,
+    most_models: usize,
 }
 
 impl Health {
+    /// An account that nothing is known of, so many models of which are remembered apart at most; with more, the one that
+    /// comes back first is forgotten.
+    pub fn new(most_models: usize) -> Health {
+        Health { account: Track::default(), models: Vec::new(), most_models: most_models.max(1) }
+    }
+
     /// Whether nothing is remembered, so that every request may go without a look.
     pub fn is_calm(&self) -> bool {
         self.account.is_quiet() && self.models.is_empty()
@@ -188,7 +192,7 @@ impl Health {
         let at = match self.models.iter().position(|(name, _)| **name == *model) {
             Some(at) => at,
             None => {
-                if self.models.len() >= MOST_MODELS {
+                if self.models.len() >= self.most_models {
                     let first = self.models.iter().enumerate().min_by_key(|(_, (_, track))| track.back_at(now).mono);
                     if let Some(first) = first.map(|(at, _)| at) {
                         self.models.swap_remove(first);
@@ -233,7 +237,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Bench {
-            Bench { health: Health::default(), clock: ManualClock::new() }
+            Bench { health: Health::new(64), clock: ManualClock::new() }
         }
 
         fn sign(&self, class: FailureClass) -> Sign<'static> {
@@ -501,12 +505,12 @@ mod tests {
     #[test]
     fn the_models_remembered_are_bounded_and_the_nearest_to_its_end_goes_first() {
         let mut bench = Bench::new();
-        for n in 0..(MOST_MODELS as u64 + 10) {
+        for n in 0..(64 as u64 + 10) {
             let model = format!("m{n}");
             let sign = Sign { told: Some(secs(1000 - n)), model_only: true, model: &model, ..bench.sign(Rate) };
             bench.health.fail(&sign, &COOLDOWN, bench.clock.now());
         }
-        assert_eq!(bench.health.models.len(), MOST_MODELS);
+        assert_eq!(bench.health.models.len(), 64);
         assert_eq!(bench.away_for("m0"), secs(1000));
     }
 

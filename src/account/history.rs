@@ -3,9 +3,6 @@
 use crate::clock::Moment;
 use std::collections::VecDeque;
 
-/// So many changes are kept for each account.
-const KEPT: usize = 32;
-
 /// One change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -16,19 +13,27 @@ pub struct Event {
 }
 
 /// The last changes, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct History(VecDeque<Event>);
+#[derive(Debug)]
+pub(super) struct History {
+    events: VecDeque<Event>,
+    most: usize,
+}
 
 impl History {
+    /// None yet; so many are kept.
+    pub(super) fn new(most: usize) -> History {
+        History { events: VecDeque::new(), most: most.max(1) }
+    }
+
     pub(super) fn note(&mut self, at: Moment, what: String) {
-        if self.0.len() >= KEPT {
-            self.0.pop_front();
+        if self.events.len() >= self.most {
+            self.events.pop_front();
         }
-        self.0.push_back(Event { at, what });
+        self.events.push_back(Event { at, what });
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
-        self.0.iter()
+        self.events.iter()
     }
 }
 
@@ -39,9 +44,9 @@ mod tests {
 
     #[test]
     fn the_last_changes_are_kept_and_no_more() {
-        let (mut history, now) = (History::default(), ManualClock::new().now());
-        (0..KEPT + 5).for_each(|n| history.note(now, n.to_string()));
+        let (mut history, now) = (History::new(32), ManualClock::new().now());
+        (0..37).for_each(|n| history.note(now, n.to_string()));
         let kept: Vec<_> = history.events().map(|event| event.what.as_str()).collect();
-        assert_eq!((kept.len(), kept[0], kept[KEPT - 1]), (KEPT, "5", "36"));
+        assert_eq!((kept.len(), kept[0], kept[31]), (32, "5", "36"));
     }
 }

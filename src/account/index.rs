@@ -20,10 +20,9 @@ use std::{
 
 /// A longer model name is nobody's.
 const LONGEST_NAME_BYTES: usize = 512;
-/// A generation of remembered answers is full with so many names, …
-const MOST_NAMES: usize = 1_000;
-/// … or with so many candidates in all of them.
-const MOST_CANDIDATES: usize = 100_000;
+/// A generation of remembered answers is full with so many names as are configured, or with so many candidates for each of
+/// them on average.
+const CANDIDATES_PER_NAME: usize = 100;
 /// The calls for which the candidates of every known name are worked out beforehand.
 const USUAL_CALLS: [Endpoint; 5] = [
     Endpoint::ChatCompletions,
@@ -49,8 +48,10 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn new(accounts: &[Arc<Account>], aliases: &[Arc<ModelAlias>]) -> Index {
-        let mut index = Index::default();
+    /// The index of a configuration, which remembers the candidates of twice so many names at most.
+    pub(super) fn new(accounts: &[Arc<Account>], aliases: &[Arc<ModelAlias>], most_names: usize) -> Index {
+        let remembered = RwLock::new(Memory { most_names: most_names.max(1), ..Memory::default() });
+        let mut index = Index { remembered, ..Index::default() };
         let mut seen = HashSet::new();
         let mut names = aliases.iter().map(|alias| alias.name.clone()).collect::<Vec<_>>();
         for (at, account) in accounts.iter().enumerate() {
@@ -105,7 +106,7 @@ impl Index {
         let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
         for (model, endpoint) in &asked {
             let demand = Demand { model, endpoint };
-            if remembered.young.is_full(accounts.len()) {
+            if remembered.is_full(accounts.len()) {
                 return;
             }
             if remembered.young.find(&demand).is_none() {
@@ -219,6 +220,7 @@ impl Index {
 struct Memory {
     young: Generation,
     old: Generation,
+    most_names: usize,
 }
 
 /// What is known of one model name, call by call.
@@ -231,6 +233,12 @@ struct Generation {
 }
 
 impl Memory {
+    /// Whether so many more candidates are too many for the young generation.
+    fn is_full(&self, more: usize) -> bool {
+        let most_candidates = self.most_names.saturating_mul(CANDIDATES_PER_NAME);
+        self.young.answers.len() >= self.most_names || self.young.candidates + more > most_candidates
+    }
+
     /// The answer, and whether it is of the old generation.
     fn find(&self, demand: &Demand<'_>) -> Option<(Arc<Candidates>, bool)> {
         let young = self.young.find(demand).map(|found| (found, false));
@@ -241,7 +249,7 @@ impl Memory {
         if self.young.find(demand).is_some() {
             return;
         }
-        if self.young.is_full(found.len()) {
+        if self.is_full(found.len()) {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.candidates += found.len();
@@ -251,11 +259,6 @@ impl Memory {
 }
 
 impl Generation {
-    /// Whether so many more candidates are too many.
-    fn is_full(&self, more: usize) -> bool {
-        self.answers.len() >= MOST_NAMES || self.candidates + more > MOST_CANDIDATES
-    }
-
     fn find(&self, demand: &Demand<'_>) -> Option<Arc<Candidates>> {
         let answers = self.answers.get(demand.model)?;
         answers.iter().find(|(endpoint, _)| endpoint == demand.endpoint).map(|(_, found)| found.clone())
@@ -377,10 +380,10 @@ mod tests {
 
     #[test]
     fn what_clients_make_up_is_not_remembered_without_bound() {
+        const MOST_NAMES: usize = 50;
         let names: Vec<_> = (0..MOST_NAMES * 5).map(|n| format!("made-up-{n}")).collect();
-        let index = Index::default();
         let accounts = [account("a", "openai").into_account()];
-        let index = Index { everything: vec![0], ..index };
+        let index = Index::new(&accounts, &[], MOST_NAMES);
         let kept = "asked-for-often";
         let demand = |model| Demand { model, endpoint: &Endpoint::ChatCompletions };
         let first = index.candidates(&accounts, &demand(kept));

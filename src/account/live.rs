@@ -7,13 +7,14 @@ use super::{
     changes::Changes,
     health::{Health, Probe, Standing, State},
     history::{Event, History},
+    outlook::{LimitName, Outlook},
     quotas::Quotas,
     rates::{Rates, Taken},
-    windows::{Figure, LimitName, Origin, Outlook, Tally, Tokens, Windows},
+    windows::{Figure, Origin, Tally, Tokens, Windows},
 };
 use crate::{
     clock::Moment,
-    config::AccountSettings,
+    config::{AccountSettings, Bounds},
     limit::{
         budget,
         inflight::InFlight,
@@ -41,13 +42,14 @@ pub struct Account {
 pub(super) struct Common {
     pub(super) changes: Arc<Changes>,
     pub(super) minute: Arc<Window>,
+    bounds: Bounds,
 }
 
 impl Common {
     /// For so many accounts, about.
-    pub(super) fn new(accounts: usize, now: Moment) -> Common {
+    pub(super) fn new(accounts: usize, bounds: Bounds, now: Moment) -> Common {
         // Two rates each.
-        Common { changes: Arc::default(), minute: Arc::new(Window::new(2 * accounts, now)) }
+        Common { changes: Arc::default(), minute: Arc::new(Window::new(2 * accounts, now)), bounds }
     }
 }
 
@@ -75,12 +77,20 @@ struct Rest {
     state: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     health: Health,
     windows: Windows,
     appetite: Appetite,
     history: History,
+}
+
+impl Inner {
+    fn new(bounds: &Bounds) -> Inner {
+        let models = bounds.account_models;
+        let (health, windows) = (Health::new(models), Windows::new(models));
+        Inner { health, windows, appetite: Appetite::default(), history: History::new(bounds.account_events) }
+    }
 }
 
 /// A request that may be sent: what was taken for it.
@@ -127,14 +137,14 @@ pub(super) struct Asked<'a> {
 impl Live {
     pub(super) fn new(common: &Common) -> Live {
         let number = common.changes.new_number();
-        let rates = Rates::new(common.minute.clone(), number);
+        let (rates, state) = (Rates::new(common.minute.clone(), number), Mutex::new(Inner::new(&common.bounds)));
         Live {
             number,
             in_flight: InFlight::default(),
             is_troubled: AtomicBool::new(false),
             is_plain: AtomicBool::new(true),
             changes: common.changes.clone(),
-            rest: Box::new(Rest { rates, quotas: Quotas::default(), state: Mutex::default() }),
+            rest: Box::new(Rest { rates, quotas: Quotas::default(), state }),
         }
     }
 

@@ -56,13 +56,14 @@ pub struct Pool {
 pub(super) struct Terms {
     pub(super) cooldown: Cooldown,
     pub(super) affinity: config::Affinity,
+    pub(super) bounds: config::Bounds,
 }
 
 impl Pool {
     /// The pool of a configuration; live state of accounts with the same name is taken over from `previous`, unless the
     /// key or the address is another: then it is another account in all but name.
     pub fn new(config: &Config, previous: Option<&Pool>, now: Moment) -> Pool {
-        let terms = Terms { cooldown: config.cooldown, affinity: config.affinity };
+        let terms = Terms { cooldown: config.cooldown, affinity: config.affinity, bounds: config.bounds };
         Pool::of((&config.accounts, &config.models), terms, previous, now)
     }
 
@@ -78,14 +79,15 @@ impl Pool {
             let is_owner = old.api_key == new.api_key && old.grant == new.grant;
             is_owner && old.base_url == new.base_url && old.provider.name() == new.provider.name()
         };
-        let common = previous.map_or_else(|| Common::new(settings.len(), now), |previous| previous.common.clone());
+        let common =
+            previous.map_or_else(|| Common::new(settings.len(), terms.bounds, now), |previous| previous.common.clone());
         let account = |settings: &Arc<AccountSettings>| {
             let old = before.get(settings.name.as_str()).filter(|old| is_same(&old.settings, settings));
             let live = old.map_or_else(|| Arc::new(Live::new(&common)), |old| old.live.clone());
             Arc::new(Account { settings: settings.clone(), live })
         };
         let accounts: Vec<_> = settings.iter().map(account).collect();
-        let index = Index::new(&accounts, aliases);
+        let index = Index::new(&accounts, aliases, terms.bounds.model_names);
         index.prepare(&accounts, previous.map(|previous| &previous.index));
         let line = previous.map_or_else(Arc::default, |previous| previous.line.clone());
         let affinity = previous.map_or_else(Arc::default, |previous| previous.affinity.clone());

@@ -3,7 +3,7 @@
 //! What a request will probably take is set aside when it is sent, and what it took is booked when it has ended, so that
 //! requests at the same time cannot all use the same rest.
 
-use super::windows::{LimitName, Outlook};
+use super::outlook::{LimitName, Outlook};
 use crate::{
     clock::Moment,
     limit::{

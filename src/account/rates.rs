@@ -3,7 +3,7 @@
 //! Tokens are taken by estimate when a request is sent and set right when it has ended. Takes nothing where there is no
 //! limit.
 
-use super::windows::{LimitName, Outlook};
+use super::outlook::{LimitName, Outlook};
 use crate::{
     clock::Moment,
     config::Limits,

@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     clock::ManualClock,
-    config::{AccountSettings, Cooldown, Http2, Limits, ModelAlias, ModelRule, Target, Timeouts, secret::Secret},
+    config::{
+        AccountSettings, Bounds, Cooldown, Http2, Limits, ModelAlias, ModelRule, Target, Timeouts, secret::Secret,
+    },
     provider,
 };
 use std::{sync::Arc, time::Duration};
@@ -85,7 +87,7 @@ impl Draft {
     }
 
     pub(super) fn into_account(self) -> Arc<Account> {
-        let common = Common::new(1, ManualClock::new().now());
+        let common = Common::new(1, Bounds::default(), ManualClock::new().now());
         Arc::new(Account { settings: Arc::new(self.0), live: Arc::new(Live::new(&common)) })
     }
 }

@@ -5,15 +5,13 @@
 //! said. At its reset a window is taken to be whole again, once and for a minute at most, so that not all who waited are
 //! sent at once; after that it is forgotten until the next reply tells of it. Bounded in models.
 
+use super::outlook::{LimitName, Outlook};
 use crate::{
     clock::Moment,
-    limit::terms::Window,
     provider::headroom::{Headroom, Reported, WindowKind},
 };
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-/// The most models of one account whose windows are kept; the one that was told of longest ago is forgotten.
-const MOST_MODELS: usize = 32;
 /// So long a window is taken to be whole after its reset.
 const ASSUMED: Duration = Duration::from_secs(60);
 /// Resets are told to the second; less of a difference is none.
@@ -87,61 +85,6 @@ pub struct Figure {
     pub left: u64,
     /// When it is whole again, if that is known.
     pub reset: Option<Moment>,
-}
-
-/// A limit of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitName {
-    /// A window that the provider told of.
-    Told(WindowKind),
-    /// `limits.rpm`.
-    RequestsPerMinute,
-    /// `limits.tpm`.
-    TokensPerMinute,
-    /// One of `quotas`.
-    Quota(Window),
-}
-
-impl fmt::Display for LimitName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LimitName::Told(kind) => f.write_str(kind.name()),
-            LimitName::RequestsPerMinute => f.write_str("rpm"),
-            LimitName::TokensPerMinute => f.write_str("tpm"),
-            LimitName::Quota(window) => write!(f, "quota {}", window.name()),
-        }
-    }
-}
-
-/// What the limits say about a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Outlook {
-    /// The smallest share that is left of a window, from 0 to 1.
-    pub(super) share: f64,
-    /// Of the limits without room for the request the one that has it last, and when, if ever.
-    pub(super) blocked: Option<(LimitName, Option<Moment>)>,
-    /// When all this may be otherwise.
-    pub(super) review: Option<Moment>,
-}
-
-impl Outlook {
-    pub(super) const CLEAR: Outlook = Outlook { share: 1.0, blocked: None, review: None };
-
-    /// Both of two.
-    pub(super) fn and(self, other: Outlook) -> Outlook {
-        let blocked = match (self.blocked, other.blocked) {
-            (Some(a), Some(b)) => {
-                let b_is_later = a.1.is_some_and(|a| b.1.is_none_or(|b| b.mono > a.mono));
-                Some(if b_is_later { b } else { a })
-            }
-            (a, b) => a.or(b),
-        };
-        let review = match (self.review, other.review) {
-            (Some(a), Some(b)) => Some(if a.mono <= b.mono { a } else { b }),
-            (a, b) => a.or(b),
-        };
-        Outlook { share: self.share.min(other.share), blocked, review }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -302,13 +245,19 @@ struct ModelWindows {
 }
 
 /// All reported windows of one account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Windows {
     shared: Readings,
     models: Vec<ModelWindows>,
+    most_models: usize,
 }
 
 impl Windows {
+    /// None yet, and of so many models at most; with more, the one that was told of longest ago is forgotten.
+    pub(super) fn new(most_models: usize) -> Windows {
+        Windows { shared: Readings::default(), models: Vec::new(), most_models: most_models.max(1) }
+    }
+
     /// Whether nothing is known, so that every request has room.
     pub(super) fn is_silent(&self) -> bool {
         self.models.is_empty() && self.shared.kinds.is_empty()
@@ -360,7 +309,7 @@ impl Windows {
         if let Some(at) = self.models.iter().position(|watched| *watched.model == *model) {
             return self.models.get_mut(at);
         }
-        if self.models.len() >= MOST_MODELS {
+        if self.models.len() >= self.most_models {
             let oldest = self.models.iter().enumerate().min_by_key(|(_, watched)| watched.read.mono);
             if let Some(oldest) = oldest.map(|(at, _)| at) {
                 self.models.swap_remove(oldest);
@@ -400,7 +349,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Bench {
-            Bench { windows: Windows::default(), clock: ManualClock::new() }
+            Bench { windows: Windows::new(32), clock: ManualClock::new() }
         }
 
         /// Sends a request; what comes back belongs to its reply.
@@ -553,12 +502,12 @@ mod tests {
     #[test]
     fn the_models_watched_are_bounded_and_the_one_told_of_longest_ago_goes_first() {
         let mut bench = Bench::new();
-        for n in 0..MOST_MODELS + 3 {
+        for n in 0..32 + 3 {
             let origin = bench.send("x", Tokens::default());
             bench.told(&format!("m{n}"), origin, &[("x-ratelimit-remaining", "1"), ("x-ratelimit-limit", "2")]);
             bench.clock.advance(Duration::from_millis(1));
         }
-        assert_eq!(bench.windows.models.len(), MOST_MODELS);
+        assert_eq!(bench.windows.models.len(), 32);
         let now = bench.clock.now();
         assert_eq!(bench.windows.outlook("m2", Tokens::default(), now).share, 1.0);
         assert_eq!(bench.windows.outlook("m3", Tokens::default(), now).share, 0.5);

@@ -173,6 +173,8 @@ impl Config {
             ("traces", self.traces != in_force.traces),
             ("bounds.connections", self.bounds.connections != in_force.bounds.connections),
             ("bounds.rate_owners", self.bounds.rate_owners != in_force.bounds.rate_owners),
+            ("bounds.account_models", self.bounds.account_models != in_force.bounds.account_models),
+            ("bounds.account_events", self.bounds.account_events != in_force.bounds.account_events),
             ("bounds.flood_addresses", self.bounds.flood_addresses != in_force.bounds.flood_addresses),
         ]
         .into_iter()

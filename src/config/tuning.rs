@@ -153,6 +153,12 @@ pub struct Bounds {
     pub flood_addresses: usize,
     /// Users and keys that the estimate of their rates is sized for, if there are not more. Default 1 000.
     pub rate_owners: usize,
+    /// Models of one account whose cooldowns and windows are remembered apart. Default 64.
+    pub account_models: usize,
+    /// Changes of one account that are kept. Default 32.
+    pub account_events: usize,
+    /// Model names whose accounts are remembered, besides as many older ones; clients choose the names. Default 1 000.
+    pub model_names: usize,
     /// Time that a client may take between two pieces of its request. Default 60 s.
     pub client_read: Duration,
     /// Time that a client may take to accept a piece of the answer. Default 60 s.
@@ -176,6 +182,9 @@ impl Default for Bounds {
             unauthenticated: 120,
             flood_addresses: 8_192,
             rate_owners: 1_000,
+            account_models: 64,
+            account_events: 32,
+            model_names: 1_000,
             client_read: Duration::from_secs(60),
             client_write: Duration::from_secs(60),
             client_head: Duration::from_secs(60),

@@ -349,3 +349,21 @@ fn a_choice_looks_at_no_more_accounts_however_many_there_are() {
     });
     assert!(least[1] < least[0] * 10, "50 choices among 100 and among 5,000: {least:?}");
 }
+
+#[test]
+fn what_is_remembered_of_an_account_is_bounded_by_the_file() {
+    let account = ["name: a, provider: anthropic, credentials: { api_key: k }"];
+    for (more, events, models) in
+        [("", 32, 50), ("bounds: { account_events: 3, account_models: 2, model_names: 7 }\n", 3, 2)]
+    {
+        let bench = Bench::new(&account, more);
+        for n in 0..50 {
+            let (model, now) = (format!("m{n}"), bench.clock.now());
+            let candidates = bench.pool.candidates(&Demand { model: &model, endpoint: &Endpoint::Messages });
+            let lease = bench.pool.lease(&candidates, &[], 7, now).unwrap();
+            bench.answer_to(&lease, 529, &[], None);
+        }
+        let live = &bench.pool.accounts()[0].live;
+        assert_eq!((live.history().len(), live.models(bench.clock.now()).len()), (events, models), "{more}");
+    }
+}

@@ -93,6 +93,9 @@ pub(super) fn bounds(item: &Item<'_>) -> Option<Bounds> {
     section.set("unauthenticated", &mut bounds.unauthenticated, |item| item.count(0..=MANY));
     section.set("flood_addresses", &mut bounds.flood_addresses, |item| item.count(64..=1_000_000));
     section.set("rate_owners", &mut bounds.rate_owners, |item| item.count(1..=1_000_000));
+    section.set("account_models", &mut bounds.account_models, |item| item.count(1..=10_000));
+    section.set("account_events", &mut bounds.account_events, |item| item.count(1..=10_000));
+    section.set("model_names", &mut bounds.model_names, |item| item.count(1..=1_000_000));
     section.set("client_read", &mut bounds.client_read, |item| item.duration(WAIT));
     section.set("client_write", &mut bounds.client_write, |item| item.duration(WAIT));
     section.set("client_head", &mut bounds.client_head, |item| item.duration(WAIT));
