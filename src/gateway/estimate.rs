@@ -37,7 +37,9 @@ pub(super) fn is_answered(exchange: &Exchange) -> bool {
     };
     let failures = &exchange.failures;
     let all_told = failures.iter().all(|failure| failure.answer.as_ref().is_some_and(names_model));
-    exchange.answer.is_some() || (!failures.is_empty() && all_told)
+    // A 404 that names no model is about the call, which the provider's own format has and this provider has not.
+    let is_told = |answer: &Answer| answer.status != 404 || names_model(answer);
+    exchange.answer.as_ref().is_some_and(is_told) || (!failures.is_empty() && all_told)
 }
 
 /// The estimate, where the call only counts.

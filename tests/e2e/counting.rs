@@ -80,6 +80,26 @@ async fn a_count_that_nobody_can_give_is_an_estimate_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_without_the_call_leaves_it_to_the_gateway_and_one_without_the_model_does_not() {
+    let no_call = r#"{"error":{"message":"Invalid URL (POST /v1/responses/input_tokens)","type":"invalid_request_error","param":null,"code":null}}"#;
+    let no_model = r#"{"error":{"message":"The model `m` does not exist","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#;
+    for (body, is_counted) in [(no_call, true), (no_model, false)] {
+        let upstream = Upstream::always(whole(404, "application/json", body)).await;
+        let gateway =
+            Gateway::start(&[account("a", "openai", &format!("{}/v1", upstream.url()), "models: [m]")], "").await;
+        for (count, field) in counts("m").into_iter().filter(|(count, _)| !count.path.contains("responses")) {
+            let reply = fetch(&gateway, &count).await;
+            let what = format!("{}: {} {}", count.path, reply.status, reply.text());
+            assert_eq!(reply.status, if is_counted { 200 } else { 404 }, "{what}");
+            if is_counted {
+                assert!((10..=20).contains(&counted(&reply, field)), "{what}");
+                assert_eq!(reply.header("x-sub2api-estimate"), Some("tokens"), "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_models_that_somebody_serves_are_counted_for() {
     let upstream = Upstream::always(whole(200, "application/json", "{}")).await;
     let base = format!("{}/v1", upstream.url());
