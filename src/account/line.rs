@@ -6,8 +6,8 @@
 //! woken, so nobody who comes later can snatch it, and nobody polls. The line has no bound of its own; who lets requests
 //! wait bounds them.
 
-use super::{candidate::Candidates, claim::Claim, live::Live};
-use crate::{clock::Moment, metrics::Spread};
+use super::{candidate::Candidates, claim::Claim, live::Live, steps::Steps};
+use crate::clock::Moment;
 use std::{
     collections::VecDeque,
     sync::{
@@ -32,9 +32,9 @@ pub(super) struct Line {
 }
 
 /// Borders of places in line.
-const PLACES: Spread = Spread::new(&[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]);
+const PLACES: Steps = Steps::new(&[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]);
 /// Borders of waits, in seconds.
-const WAITS: Spread = Spread::new(&[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0]);
+const WAITS: Steps = Steps::new(&[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0]);
 
 /// How the line stands, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,9 +52,9 @@ pub struct LineFigures {
     /// The time between two places that were given out, on average of late.
     pub pace: Duration,
     /// How many were in line when each of those that have ever waited joined it, itself included.
-    pub places: Spread,
+    pub places: Steps,
     /// The waits of those who were given a place, in seconds.
-    pub waits: Spread,
+    pub waits: Steps,
 }
 
 impl Default for LineFigures {

@@ -21,6 +21,7 @@ mod quotas;
 mod rates;
 pub mod schedule;
 mod state;
+mod steps;
 #[cfg(test)]
 mod testing;
 mod track;
@@ -36,4 +37,5 @@ pub use line::LineFigures;
 pub use live::Took;
 pub use outlook::LimitName;
 pub use pool::Pool;
+pub use steps::Steps;
 pub use windows::{Figure, Tokens};

@@ -1,11 +1,11 @@
 //! Gathers what holds at this moment, for the metrics, the accounts' list and the status.
 
 use crate::{
-    account::{health::State, pool::Account},
+    account::{Steps, health::State, pool::Account},
     clock::Moment,
     limit::budget,
     live::Live,
-    metrics::{AccountNow, LedgerNow, Present, WindowNow},
+    metrics::{AccountNow, LedgerNow, Present, Spread, WindowNow},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -17,8 +17,8 @@ pub(super) fn present(live: &Live) -> Present {
         requests: counters.requests.load(Ordering::Relaxed),
         waiting: snapshot.pool.waiting(),
         waited: (line.joined, line.served, line.waited),
-        places: line.places,
-        waits: line.waits,
+        places: spread(&line.places),
+        waits: spread(&line.waits),
         body_bytes: counters.body_bytes.load(Ordering::Relaxed),
         draining: counters.draining.load(Ordering::Relaxed),
         accounts: snapshot.pool.accounts().iter().map(|account| account_now(account, now)).collect(),
@@ -27,6 +27,10 @@ pub(super) fn present(live: &Live) -> Present {
         loaded_at: snapshot.loaded.unix_millis() / 1000,
         ledger: ledger(live),
     }
+}
+
+fn spread(steps: &Steps) -> Spread {
+    Spread { steps: steps.each().collect(), sum: steps.sum() }
 }
 
 fn ledger(live: &Live) -> LedgerNow {

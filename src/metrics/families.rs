@@ -143,8 +143,8 @@ impl Families {
         for (gauge, reading) in now.readings.iter().zip(present.readings()) {
             gauge.set(reading.value);
         }
-        now.places.set(present.places);
-        now.waits.set(present.waits);
+        now.places.set(present.places.clone());
+        now.waits.set(present.waits.clone());
         for level in [&now.in_flight, &now.cooldown] {
             level.clear();
         }

@@ -1,4 +1,4 @@
-//! A histogram that is kept where its values arise, and shown when it is asked for. A plain value: who keeps it locks it.
+//! A histogram that is kept where its values arise, and shown when it is asked for.
 
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, NoLabelSet},
@@ -9,49 +9,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The most borders that a histogram has.
-const MOST_BORDERS: usize = 15;
-
-/// How many values fell at or below each border, and what they sum up to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How many values fell into each step, and what they sum up to.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spread {
-    borders: &'static [f64],
-    /// Those between a border and the one before it; the last of all are beyond every border.
-    counts: [u64; MOST_BORDERS + 1],
-    sum: f64,
-}
-
-impl Spread {
-    /// Nothing yet, with these rising borders; those beyond the fifteenth are not there.
-    pub const fn new(borders: &'static [f64]) -> Spread {
-        Spread { borders, counts: [0; MOST_BORDERS + 1], sum: 0.0 }
-    }
-
-    /// One value more.
-    pub fn observe(&mut self, value: f64) {
-        let borders = self.borders.iter().take(MOST_BORDERS);
-        let at = borders.take_while(|border| value > **border).count();
-        if let Some(count) = self.counts.get_mut(at) {
-            *count += 1;
-        }
-        self.sum += value;
-    }
-
-    /// How many values there were.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// What they sum up to.
-    pub fn sum(&self) -> f64 {
-        self.sum
-    }
-}
-
-impl Default for Spread {
-    fn default() -> Spread {
-        Spread::new(&[])
-    }
+    /// Each step's upper border, rising, with the values in it alone; the last one is infinite.
+    pub steps: Vec<(f64, u64)>,
+    /// The sum of all values.
+    pub sum: f64,
 }
 
 /// A histogram as it stood when it was set last.
@@ -66,10 +30,9 @@ impl Shown {
 
 impl EncodeMetric for Shown {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let spread = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let borders = spread.borders.iter().take(MOST_BORDERS).copied().chain([f64::INFINITY]);
-        let buckets: Vec<_> = borders.zip(spread.counts).collect();
-        encoder.encode_histogram::<NoLabelSet>(spread.sum, spread.count(), &buckets, None)
+        let spread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = spread.steps.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(spread.sum, count, &spread.steps, None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -83,9 +46,8 @@ mod tests {
     use prometheus_client::{encoding::prometheus_text, registry::Registry};
 
     #[test]
-    fn each_value_counts_below_every_border_that_it_does_not_pass() {
-        let mut spread = Spread::new(&[1.0, 2.0, 5.0]);
-        [1.0, 2.0, 3.0, 100.0].into_iter().for_each(|value| spread.observe(value));
+    fn each_value_counts_below_every_border_from_its_own_step_on() {
+        let spread = Spread { steps: vec![(1.0, 1), (2.0, 1), (5.0, 1), (f64::INFINITY, 1)], sum: 106.0 };
         let (shown, mut registry, mut text) = (Shown::default(), Registry::default(), String::new());
         registry.register("x", "y", shown.clone());
         shown.set(spread);
