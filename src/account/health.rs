@@ -505,7 +505,7 @@ mod tests {
     #[test]
     fn the_models_remembered_are_bounded_and_the_nearest_to_its_end_goes_first() {
         let mut bench = Bench::new();
-        for n in 0..(64 as u64 + 10) {
+        for n in 0..(64 + 10) {
             let model = format!("m{n}");
             let sign = Sign { told: Some(secs(1000 - n)), model_only: true, model: &model, ..bench.sign(Rate) };
             bench.health.fail(&sign, &COOLDOWN, bench.clock.now());
