@@ -255,6 +255,8 @@ async fn an_account_is_taken_out_and_in_by_hand_and_its_choices_are_explained() 
     let served = message(&gateway).await;
     assert_eq!(served.status, 200, "{}", served.text());
     let id = served.header("x-request-id").unwrap();
+    // What came of a request is kept once it has ended, a moment after the client has its answer.
+    assert!(gateway.left_over().await.is_empty());
     let past = ask(admin, &format!("/api/v1/explain?request={id}")).await.json();
     let choice = &past["choices"][0];
     assert_eq!((&choice["account"], &choice["candidates"][0]["chosen"]), (&"alpha".into(), &true.into()));
