@@ -69,7 +69,7 @@ pub(super) fn open(shared: &Shared, exchange: &mut Exchange) {
 pub(super) fn ended(exchange: &Exchange) -> Outcome {
     let reply = exchange.attempt.as_ref().and_then(|attempt| attempt.reply.as_ref());
     match exchange.outcome {
-        exchange::Outcome::Served if reply.is_some_and(Reply::is_error) => Outcome::Failed,
+        exchange::Outcome::Served if reply.is_some_and(|reply| reply.is_error()) => Outcome::Failed,
         exchange::Outcome::Served => Outcome::Served,
         exchange::Outcome::Refused => Outcome::Failed,
         exchange::Outcome::ClientGone => Outcome::ClientGone,
@@ -167,7 +167,7 @@ fn counts(entry: &Entry, exchange: &Exchange, attempt: &Attempt, reply: &Reply) 
 fn cost(entry: &Entry, exchange: &Exchange, attempt: &Attempt) -> Option<u64> {
     let is_free = entry.counts == Counts::default()
         && (attempt.endpoint.is_counting() || !matches!(entry.outcome, Outcome::Served));
-    if is_free || attempt.reply.as_ref().is_some_and(Reply::is_error) {
+    if is_free || attempt.reply.as_ref().is_some_and(|reply| reply.is_error()) {
         return Some(0);
     }
     let price = exchange.snapshot.config.prices.find(entry.provider, &entry.served)?;

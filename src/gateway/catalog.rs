@@ -14,7 +14,7 @@ use crate::{
     config::{Config, ModelRule},
     live::Snapshot,
 };
-use http::{Method, header};
+use http::{HeaderMap, Method, header};
 use pingora::{Error, ErrorType, Result, http::RequestHeader};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -142,10 +142,14 @@ async fn fetch(shared: &Shared, account: &Account) -> Result<Vec<String>> {
     let no_token = |trouble: Trouble| Error::explain(ErrorType::Custom("no access token"), trouble.reason);
     let bearer = token::bearer(shared, account).await.map_err(no_token)?;
     let path = settings.provider.models_path(&settings.base_url);
+    let mut headers = HeaderMap::new();
+    upstream::authorise(settings, bearer.as_ref(), &mut headers)?;
     let mut request = RequestHeader::build(Method::GET, path.as_bytes(), Some(6))?;
     request.insert_header(header::HOST, settings.base_url.authority())?;
     request.insert_header(header::ACCEPT, "application/json")?;
-    upstream::authorise(settings, bearer.as_ref(), &mut request)?;
+    for (name, value) in &headers {
+        request.insert_header(name.clone(), value.clone())?;
+    }
     let list = Call { header: request, body: None, most_bytes: MOST_BYTES };
     let reply = call(shared, settings, &settings.base_url, list).await?;
     if reply.status != 200 {

@@ -150,7 +150,7 @@ fn attempt(shared: &Shared, exchange: &Exchange, lease: Lease) -> Result<Box<Att
     } else {
         let (format, body, translation) =
             translate(shared, exchange, (candidate, asked), request).map_err(Unsayable::Here)?;
-        (format, body, Some(translation))
+        (format, body, Some(Box::new(translation)))
     };
     let Some(endpoint) = asked.in_format(format, request.stream) else {
         return Err(lost("the account does not offer this call"));

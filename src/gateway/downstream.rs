@@ -94,7 +94,7 @@ pub(super) struct Link {
 
 /// What the adapter hands back when it goes.
 struct Back {
-    session: ServerSession,
+    session: Box<ServerSession>,
     /// Pieces of the answer that waited to go out together.
     rest: Vec<HttpTask>,
 }
@@ -159,7 +159,7 @@ pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) 
     slot.set_proxy_tasks_enabled(true);
     let inner = mem::replace(slot, ServerSession::new_custom(Box::new(())));
     *slot = ServerSession::new_custom(Box::new(Adapter {
-        inner: Some(inner),
+        inner: Some(Box::new(inner)),
         link: link.clone(),
         body,
         attempt: 0,
@@ -185,7 +185,7 @@ pub(super) fn uninstall(session: &mut Session, link: &Link) -> Vec<HttpTask> {
     }
     drop(mem::replace(session.as_downstream_mut(), ServerSession::new_custom(Box::new(()))));
     let Some(Back { session: inner, rest }) = lock(&link.back).take() else { return Vec::new() };
-    *session.as_downstream_mut() = inner;
+    *session.as_downstream_mut() = *inner;
     rest
 }
 
@@ -200,7 +200,7 @@ fn final_header(written: Option<&ResponseHeader>) -> Option<&ResponseHeader> {
 
 struct Adapter {
     /// Always there until the adapter is dropped, which hands it back through the link.
-    inner: Option<ServerSession>,
+    inner: Option<Box<ServerSession>>,
     link: Arc<Link>,
     body: Bytes,
     attempt: u32,
@@ -240,12 +240,12 @@ enum Due {
 impl Adapter {
     #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
     fn inner(&self) -> &ServerSession {
-        self.inner.as_ref().expect("the adapter holds the session")
+        self.inner.as_deref().expect("the adapter holds the session")
     }
 
     #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
     fn inner_mut(&mut self) -> &mut ServerSession {
-        self.inner.as_mut().expect("the adapter holds the session")
+        self.inner.as_deref_mut().expect("the adapter holds the session")
     }
 
     /// Forgets what an attempt before the present one left behind.
@@ -340,7 +340,7 @@ impl Adapter {
     /// Writes to the client, within the total time.
     #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let client = self.inner.as_mut().expect("the adapter holds the session");
+        let client = self.inner.as_deref_mut().expect("the adapter holds the session");
         let mut written = pin!(async {
             if client.has_pending_downstream_proxy_tasks() {
                 client.write_downstream_proxy_tasks().await?;
@@ -404,7 +404,7 @@ impl Adapter {
     /// stays.
     #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
     async fn read_until(&mut self, due: Instant) -> Option<Result<Option<Bytes>>> {
-        let client = self.inner.as_mut().expect("the adapter holds the session");
+        let client = self.inner.as_deref_mut().expect("the adapter holds the session");
         let mut read = pin!(client.read_body_or_idle(true));
         poll_fn(|context| match read.as_mut().poll(context) {
             Poll::Ready(read) => Poll::Ready(Some(read)),

@@ -199,9 +199,9 @@ pub(super) struct Attempt {
     /// The call in the account's wire format.
     pub endpoint: Endpoint,
     /// The translation, where that is not the caller's.
-    pub translation: Option<Translation>,
+    pub translation: Option<Box<Translation>>,
     /// The answer, once its header has come.
-    pub reply: Option<Reply>,
+    pub reply: Option<Box<Reply>>,
     /// Whether the account has been told how it went.
     pub reported: bool,
     /// Connections to this account's host that failed in this attempt.

@@ -5,7 +5,7 @@ use super::{
     bounds::RequestPermit,
     claim, dispatch, downstream, estimate,
     exchange::{Answer, Exchange, Outcome, Request},
-    ingress, internal, names, origin, rates, relay,
+    head, ingress, internal, names, origin, rates, relay,
     route::{self, Target},
     settle, span,
     state::Shared,
@@ -18,8 +18,8 @@ use crate::{
     wire::{Endpoint, WireFormat, envelope},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
-use pingora::{Result, http::ResponseHeader};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use pingora::{ErrorType, OrErr, Result, http::ResponseHeader};
 use pingora_proxy::Session;
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -252,17 +252,18 @@ fn head(
     content_type: Option<HeaderValue>,
     length: usize,
 ) -> Result<Box<ResponseHeader>> {
-    let mut header = ResponseHeader::build_no_case(status, Some(8))?;
+    let mut headers = HeaderMap::with_capacity(8);
     if let Some(kind) = content_type {
-        header.insert_header(header::CONTENT_TYPE, kind)?;
+        headers.insert(header::CONTENT_TYPE, kind);
     }
-    header.insert_header(header::CONTENT_LENGTH, length)?;
-    header.insert_header("x-request-id", exchange.id.as_str())?;
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(names::REQUEST_ID.clone(), head::value(&exchange.id));
     if let Some(status) = exchange.upstream_status {
-        header.insert_header(UPSTREAM_STATUS, status)?;
+        headers.insert(UPSTREAM_STATUS, status.into());
     }
-    rates::insert(&mut header, &exchange.rates, exchange.format, exchange.started)?;
-    Ok(Box::new(header))
+    rates::insert(&mut headers, &exchange.rates, exchange.format, exchange.started);
+    let status = StatusCode::from_u16(status).or_err(ErrorType::InternalError, "a status of an answer of our own")?;
+    Ok(Box::new(head::answer(status, headers)))
 }
 
 async fn write(session: &mut Session, header: Box<ResponseHeader>, body: Bytes) -> Result<()> {

@@ -18,6 +18,7 @@ mod estimate;
 mod exchange;
 mod gather;
 mod handshake;
+mod head;
 mod ingress;
 mod lane;
 mod local;

@@ -8,50 +8,73 @@ use crate::{
     },
     wire::WireFormat,
 };
-use pingora::{Result, http::ResponseHeader};
+use bytes::{BufMut, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
 /// The names of one kind of rate: OpenAI's limit, remaining and reset, then Anthropic's.
-type Names = [[&'static str; 3]; 2];
+type Names = [[HeaderName; 3]; 2];
 
-const REQUESTS: Names = [
-    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+static REQUESTS: Names = [
     [
-        "anthropic-ratelimit-requests-limit",
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-requests-reset",
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    [
+        HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+        HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-requests-reset"),
     ],
 ];
-const TOKENS: Names = [
-    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
+static TOKENS: Names = [
+    [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
+    [
+        HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+    ],
 ];
 
 /// Writes the headers of the rates that are limited.
-pub(super) fn insert(header: &mut ResponseHeader, rates: &Rates, format: WireFormat, now: Moment) -> Result<()> {
-    for (room, [openai, anthropic]) in [(rates.requests, REQUESTS), (rates.tokens, TOKENS)] {
-        let Some(room) = room else { continue };
-        write(header, openai, &room, span(room.reset))?;
+pub(super) fn insert(headers: &mut HeaderMap, rates: &Rates, format: WireFormat, now: Moment) {
+    // All values of an answer share one piece of memory.
+    let mut room = BytesMut::new();
+    for (rate, [openai, anthropic]) in [(rates.requests, &REQUESTS), (rates.tokens, &TOKENS)] {
+        let Some(rate) = rate else { continue };
+        room.reserve(96);
+        span(rate.reset, &mut room);
+        write(headers, openai, &rate, &mut room);
         if format == WireFormat::Anthropic {
-            write(header, anthropic, &room, rfc3339(now.plus(room.reset).unix_millis() + 999))?;
+            room.put(rfc3339(now.plus(rate.reset).unix_millis() + 999).as_bytes());
+            write(headers, anthropic, &rate, &mut room);
         }
     }
-    Ok(())
 }
 
-fn write(header: &mut ResponseHeader, names: [&'static str; 3], room: &Room, reset: String) -> Result<()> {
-    let [limit, remaining, until] = names;
-    header.insert_header(limit, room.limit)?;
-    header.insert_header(remaining, room.remaining)?;
-    header.insert_header(until, reset)
+/// Writes one rate under these names; when it resets is written already.
+fn write(headers: &mut HeaderMap, [limit, remaining, until]: &[HeaderName; 3], rate: &Room, room: &mut BytesMut) {
+    headers.insert(until, taken(room));
+    for (name, count) in [(limit, rate.limit), (remaining, rate.remaining)] {
+        room.put(itoa::Buffer::new().format(count).as_bytes());
+        headers.insert(name, taken(room));
+    }
+}
+
+/// What has been written, as a value.
+fn taken(room: &mut BytesMut) -> HeaderValue {
+    HeaderValue::from_maybe_shared(room.split().freeze()).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// A time as OpenAI writes it: `17ms`, `8s`, `1m0s`.
-fn span(time: Duration) -> String {
-    let mut text = String::with_capacity(16);
+fn span(time: Duration, room: &mut BytesMut) {
     let mut put = |number: u64, unit: &str| {
-        text.push_str(itoa::Buffer::new().format(number));
-        text.push_str(unit);
+        room.put(itoa::Buffer::new().format(number).as_bytes());
+        room.put(unit.as_bytes());
     };
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let seconds = millis.div_ceil(1_000);
@@ -63,7 +86,6 @@ fn span(time: Duration) -> String {
             put(seconds % 60, "s");
         }
     }
-    text
 }
 
 #[cfg(test)]
@@ -74,7 +96,9 @@ mod tests {
     #[test]
     fn times_are_written_as_openai_writes_them() {
         for (millis, text) in [(0, "0ms"), (17, "17ms"), (8_001, "9s"), (60_000, "1m0s"), (59_999, "1m0s")] {
-            assert_eq!(span(Duration::from_millis(millis)), text);
+            let mut room = BytesMut::new();
+            span(Duration::from_millis(millis), &mut room);
+            assert_eq!(room, text.as_bytes());
         }
     }
 
@@ -83,10 +107,12 @@ mod tests {
         let rates =
             Rates { requests: Some(Room { limit: 60, remaining: 59, reset: Duration::from_secs(3) }), tokens: None };
         for (format, count) in [(WireFormat::OpenaiChat, 3), (WireFormat::Gemini, 3), (WireFormat::Anthropic, 6)] {
-            let mut header = ResponseHeader::build(200, None).unwrap();
-            insert(&mut header, &rates, format, ManualClock::new().now()).unwrap();
-            assert_eq!(header.headers.len(), count, "{format:?}");
-            assert_eq!(header.headers["x-ratelimit-remaining-requests"], "59");
+            let mut headers = HeaderMap::new();
+            insert(&mut headers, &rates, format, ManualClock::new().now());
+            assert_eq!(headers.len(), count, "{format:?}");
+            assert_eq!(headers["x-ratelimit-limit-requests"], "60");
+            assert_eq!(headers["x-ratelimit-remaining-requests"], "59");
+            assert_eq!(headers["x-ratelimit-reset-requests"], "3s");
         }
     }
 }

@@ -4,8 +4,9 @@ use super::{
     admission, book, dispatch,
     downstream::{Deadlines, Link},
     exchange::{Answer, Attempt, Exchange, Failure},
+    head,
     lane::{self, Translation},
-    local, mask, rates,
+    local, mask, names, rates,
     reply::{Failed, Holding, Reply, Step, join},
     settle,
     state::Shared,
@@ -17,7 +18,7 @@ use crate::{
     wire::{WireFormat, tap::Shape},
 };
 use bytes::Bytes;
-use http::header;
+use http::{HeaderMap, header};
 use pingora::{Error, ErrorType, Result, http::ResponseHeader, protocols::http::compression::ResponseCompressionCtx};
 use pingora_proxy::Session;
 use tokio::time::Instant;
@@ -26,6 +27,8 @@ use tokio::time::Instant;
 pub(super) const FAILED_OVER: ErrorType = ErrorType::Custom("AttemptFailed");
 /// An answer broke off inside an event that had to pass in pieces.
 pub(super) const BROKEN: ErrorType = ErrorType::Custom("BrokenInsideEvent");
+/// So many headers an answer has room for before it grows.
+const ROOM: usize = 14;
 /// Names what a translation could not carry.
 const LOSS_HEADER: &str = "x-sub2api-loss";
 /// An upstream's answer about the request, put into the caller's format; it is in the exchange.
@@ -100,7 +103,7 @@ pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Re
     if header.status.is_informational() {
         return Ok(());
     }
-    let shown = visible(header, exchange)?;
+    let shown = visible(header, exchange);
     let asked = asked_shape(exchange);
     let Some(attempt) = &mut exchange.attempt else { return Ok(()) };
     let streams = &exchange.snapshot.config.streams;
@@ -135,7 +138,7 @@ pub(super) fn header(header: &mut ResponseHeader, exchange: &mut Exchange) -> Re
     if let Some(status) = exchange.upstream_status {
         header.insert_header(local::UPSTREAM_STATUS, status)?;
     }
-    attempt.reply = Some(reply);
+    attempt.reply = Some(Box::new(reply));
     Ok(())
 }
 
@@ -146,18 +149,18 @@ fn asked_shape(exchange: &Exchange) -> Option<Shape> {
 }
 
 /// The header without what describes the upstream, its account or the connection to it.
-fn visible(header: &ResponseHeader, exchange: &Exchange) -> Result<ResponseHeader> {
+fn visible(header: &ResponseHeader, exchange: &Exchange) -> ResponseHeader {
     let rules = &exchange.snapshot.config.headers.response;
-    let mut shown = ResponseHeader::build_no_case(header.status, Some(12))?;
+    let mut shown = HeaderMap::with_capacity(ROOM);
     for (name, value) in &header.headers {
         let framing = [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING].contains(name);
-        if framing || rules.allows(name.as_str()) {
-            shown.append_header(name.clone(), value.clone())?;
+        if framing || rules.allows(name) {
+            shown.append(name.clone(), value.clone());
         }
     }
-    shown.insert_header("x-request-id", exchange.id.as_str())?;
-    rates::insert(&mut shown, &exchange.rates, exchange.format, exchange.started)?;
-    Ok(shown)
+    shown.insert(names::REQUEST_ID.clone(), head::value(&exchange.id));
+    rates::insert(&mut shown, &exchange.rates, exchange.format, exchange.started);
+    head::answer(header.status, shown)
 }
 
 /// Takes a piece of an answer's body, and leaves in its place what may go on.
@@ -173,7 +176,8 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let (is_first, status) = (reply.committed && !before.0, reply.status);
     if let (Some(shape), None, Some(request)) = (reply.wanted_shape(), &attempt.translation, &exchange.request) {
         let now = shared.live.clock.now().unix_millis() / 1000;
-        attempt.translation = Some(Translation::reshaping(exchange.format, shape, &request.body, (&exchange.id, now)));
+        let reshaping = Translation::reshaping(exchange.format, shape, &request.body, (&exchange.id, now));
+        attempt.translation = Some(Box::new(reshaping));
     }
     if is_first && reply.is_error() {
         exchange.answer = reword(attempt, body, status, &exchange.id);

@@ -7,6 +7,7 @@ use super::{
     egress,
     exchange::{Attempt, Exchange},
     handshake::Target,
+    head, names,
     state::Shared,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     provider::BaseUrl,
 };
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::{
     Error, ErrorType, Result,
     http::RequestHeader,
@@ -23,6 +24,8 @@ use pingora::{
 };
 use std::time::Duration;
 
+/// So many headers a request to a provider has room for before it grows.
+const ROOM: usize = 12;
 /// How long an idle upstream connection is kept.
 const KEPT_IDLE: Duration = Duration::from_secs(60);
 /// How far an HTTP/2 upstream may send ahead of a slow client, in bytes. All of it can lie in memory, for every stream;
@@ -82,23 +85,23 @@ pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut Reque
     let rules = &exchange.snapshot.config.headers;
     let crosses = |name: &HeaderName| {
         let own = attempt.translation.is_none() || !belongs_to_a_format(name.as_str());
-        own && rules.request.allows(name.as_str())
+        own && rules.request.allows(name)
     };
-    let left_out: Vec<HeaderName> = header.headers.keys().filter(|name| !crosses(name)).cloned().collect();
-    for name in &left_out {
-        header.remove_header(name);
+    let mut sent = HeaderMap::with_capacity(ROOM);
+    sent.insert(header::HOST, head::value(&settings.base_url.authority()));
+    for (name, value) in header.headers.iter().filter(|(name, _)| crosses(name)) {
+        sent.append(name.clone(), value.clone());
     }
-    header.set_method(Method::POST);
-    header.set_raw_path(attempt.path.as_bytes())?;
-    header.insert_header(header::HOST, settings.base_url.authority())?;
     if attempt.translation.is_some() {
-        header.insert_header(header::CONTENT_TYPE, "application/json")?;
+        sent.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if !attempt.body.is_empty() {
-        header.insert_header(header::CONTENT_LENGTH, attempt.body.len())?;
+        sent.insert(header::CONTENT_LENGTH, attempt.body.len().into());
     }
-    header.insert_header("x-request-id", exchange.id.as_str())?;
-    authorise(settings, attempt.bearer.as_ref(), header)
+    sent.insert(names::REQUEST_ID.clone(), head::value(&exchange.id));
+    authorise(settings, attempt.bearer.as_ref(), &mut sent)?;
+    *header = head::post(&attempt.path, sent, header)?;
+    Ok(())
 }
 
 /// Whether a header speaks to one provider's API, and so means nothing (or something else) to another's.
@@ -108,31 +111,27 @@ fn belongs_to_a_format(name: &str) -> bool {
 }
 
 /// Shows the account's key or token, and adds the headers that provider and account ask for.
-pub(super) fn authorise(
-    settings: &AccountSettings,
-    bearer: Option<&Secret>,
-    request: &mut RequestHeader,
-) -> Result<()> {
+pub(super) fn authorise(settings: &AccountSettings, bearer: Option<&Secret>, request: &mut HeaderMap) -> Result<()> {
     for (name, value) in settings.provider.default_headers() {
-        if !request.headers.contains_key(*name) {
-            request.insert_header(*name, *value)?;
+        if !request.contains_key(name) {
+            request.insert(name.clone(), HeaderValue::from_static(value));
         }
     }
     if let Some(key) = &settings.api_key {
         let (name, value) = settings.provider.credential(key.expose());
-        request.insert_header(name, secret(&value)?)?;
+        request.insert(name, secret(value)?);
     }
     if let Some(token) = bearer {
-        request.insert_header(header::AUTHORIZATION, secret(&format!("Bearer {}", token.expose()))?)?;
+        request.insert(header::AUTHORIZATION, secret(["Bearer ", token.expose()].concat())?);
     }
     for (name, value) in &settings.headers {
         // A list: the account's words stand beside the client's.
-        let clients = request.headers.get(name).filter(|_| name == "anthropic-beta").and_then(|v| v.to_str().ok());
+        let clients = request.get(name).filter(|_| name == "anthropic-beta").and_then(|v| v.to_str().ok());
         let value = match clients {
-            Some(clients) => secret(&joined(clients, value.expose()))?,
-            None => secret(value.expose())?,
+            Some(clients) => secret(joined(clients, value.expose()))?,
+            None => secret(value.expose().to_owned())?,
         };
-        request.insert_header(name.clone(), value)?;
+        request.insert(name.clone(), value);
     }
     Ok(())
 }
@@ -149,8 +148,8 @@ fn joined(first: &str, second: &str) -> String {
 }
 
 /// A header value that is never shown, neither by `Debug` nor in an HTTP/2 compression table.
-fn secret(text: &str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes())).map_err(|_| {
+fn secret(text: String) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|_| {
         Error::explain(ErrorType::InternalError, "a credential holds characters that no header may have")
     })?;
     value.set_sensitive(true);

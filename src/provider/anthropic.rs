@@ -49,8 +49,9 @@ impl Provider for Anthropic {
         (HeaderName::from_static("x-api-key"), key.to_owned())
     }
 
-    fn default_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[("anthropic-version", "2023-06-01")]
+    fn default_headers(&self) -> &'static [(HeaderName, &'static str)] {
+        static VERSION: [(HeaderName, &str); 1] = [(HeaderName::from_static("anthropic-version"), "2023-06-01")];
+        &VERSION
     }
 }
 

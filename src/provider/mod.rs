@@ -66,7 +66,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     }
 
     /// Headers that must be there, set only where the client sent none (`anthropic-version` for a model listing).
-    fn default_headers(&self) -> &'static [(&'static str, &'static str)] {
+    fn default_headers(&self) -> &'static [(http::HeaderName, &'static str)] {
         &[]
     }
 }

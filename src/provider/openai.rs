@@ -52,12 +52,12 @@ impl Provider for Openai {
 
 /// The key as a bearer token (RFC 6750).
 pub(super) fn bearer(key: &str) -> (HeaderName, String) {
-    (header::AUTHORIZATION, format!("Bearer {key}"))
+    (header::AUTHORIZATION, ["Bearer ", key].concat())
 }
 
 /// The call's path under a base URL. Azure's `api-version`, which some clients always send, stays behind.
 pub(super) fn append(base: &BaseUrl, call: &Call<'_>) -> Option<String> {
-    let path = format!("{}{}", base.prefix, call_path(call.endpoint)?);
+    let path = [base.prefix.as_str(), &call_path(call.endpoint)?].concat();
     Some(base_url::with_query(path, &base.query, call.query, &["api-version"]))
 }
 
