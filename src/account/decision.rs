@@ -15,6 +15,9 @@ use std::{
     time::Duration,
 };
 
+/// So many characters of a model's name are kept.
+const MOST_SHOWN: usize = 200;
+
 /// One choice: an attempt of a request.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -49,8 +52,9 @@ impl Decision {
     /// A request that has not chosen yet.
     pub fn new(request: &str, model: &str, candidates: Arc<Candidates>, claim: &Claim) -> Decision {
         let has_conversation = claim.conversation.is_some() || claim.previous.is_some();
-        let (request, model) = (request.to_owned(), model.chars().take(200).collect());
-        Decision { request, model, candidates, has_conversation, choices: Vec::new() }
+        let shown = model.char_indices().nth(MOST_SHOWN).and_then(|(end, _)| model.get(..end)).unwrap_or(model);
+        let (request, model) = (request.to_owned(), shown.to_owned());
+        Decision { request, model, candidates, has_conversation, choices: Vec::with_capacity(1) }
     }
 
     /// Notes a choice that was just made.

@@ -31,7 +31,7 @@ pub(super) struct Call {
 /// Calls a URL on behalf of an account.
 pub(super) async fn call(shared: &Shared, settings: &AccountSettings, url: &BaseUrl, call: Call) -> Result<Reply> {
     let peer = upstream::peer_at(shared, settings, url).await?;
-    let (mut session, _reused) = shared.connector().get_http_session(&peer).await?;
+    let (mut session, _reused) = shared.connector().get_http_session(peer.as_ref()).await?;
     session.write_request_header(Box::new(call.header)).await?;
     if let Some(body) = call.body {
         session.write_request_body(body, true).await?;

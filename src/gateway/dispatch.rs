@@ -60,7 +60,7 @@ pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), R
     let claim = claim::claim(exchange, request);
     let decision = (exchange.snapshot.config.explain.requests > 0)
         .then(|| Box::new(Decision::new(&exchange.id, model, candidates.clone(), &claim)));
-    exchange.plan = Some(Plan { candidates, tried: Vec::new(), claim, decision });
+    exchange.plan = Some(Plan { candidates, tried: Vec::with_capacity(1), claim, decision });
     Ok(())
 }
 
@@ -255,12 +255,12 @@ fn time_left(shared: &Shared, exchange: &Exchange) -> Duration {
 async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration), Rejection> {
     let Some(plan) = &exchange.plan else { return Err(internal("the plan was lost on its way")) };
     let queue = exchange.snapshot.config.queue;
-    let deadline = Instant::now() + queue.timeout.min(time_left(shared, exchange));
-    // So long the conversation's own account is waited for while others could serve.
-    let patience = Instant::now() + queue.cooldown;
     let pool = &exchange.snapshot.pool;
     let begun = shared.live.clock.now();
     let mut place = pool.line_up(&plan.candidates, &plan.tried, plan.claim, begun);
+    let deadline = Instant::from_std(begun.mono) + queue.timeout.min(time_left(shared, exchange));
+    // So long the conversation's own account is waited for while others could serve.
+    let patience = Instant::from_std(begun.mono) + queue.cooldown;
     let mut waiting = None;
     let mut now = begun;
     loop {

@@ -259,11 +259,23 @@ impl Attempt {
 
 /// A request id of 24 hexadecimal digits.
 fn new_id(first: u64, second: u64) -> String {
-    let digit = |number: u64, at: u32| char::from_digit((number >> (60 - 4 * at)) as u32 & 15, 16);
-    let mut id = String::with_capacity(28);
+    let mut id = String::with_capacity("req_".len() + 24);
     id.push_str("req_");
-    id.extend((0..16).filter_map(|at| digit(first, at)).chain((0..8).filter_map(|at| digit(second, at))));
+    for eight in [first >> 32, first, second >> 32] {
+        id.push_str(str::from_utf8(&hexadecimal(eight as u32)).unwrap_or_default());
+    }
     id
+}
+
+/// The eight digits of a number, all at a time: one in each byte.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut digits = u64::from(number);
+    digits = (digits & 0xffff_0000) << 16 | digits & 0xffff;
+    digits = (digits & 0xff00_0000_ff00) << 8 | digits & 0x00ff_0000_00ff;
+    digits = (digits & 0x00f0_00f0_00f0_00f0) << 4 | digits & 0x000f_000f_000f_000f;
+    let is_letter = (digits + 6 * ONES) >> 4 & ONES;
+    (digits + u64::from(b'0') * ONES + is_letter * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 impl Exchange {

@@ -35,19 +35,15 @@ impl Resolver {
             return Ok(SocketAddr::new(ip, port));
         }
         let key = (host.to_owned(), port);
-        let known = self.lock().get(&key).cloned();
-        if let Some(Known { until, addresses }) = &known
-            && Instant::now() < *until
-            && let Some(address) = addresses.first()
-        {
-            return Ok(*address);
+        if let Some(address) = self.known(&key) {
+            return Ok(address);
         }
         let found = match timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await {
             Ok(Ok(found)) => Ok(found.collect::<Vec<_>>()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "name look-up timed out")),
         };
-        let addresses = match (found, known) {
+        let addresses = match (found, self.lock().get(&key).cloned()) {
             (Ok(found), _) if !found.is_empty() => found,
             (_, Some(stale)) => stale.addresses,
             (Err(error), None) => return Err(error),
@@ -60,6 +56,13 @@ impl Resolver {
         }
         names.insert(key, Known { until: Instant::now() + KEPT_FOR, addresses });
         first.ok_or_else(|| std::io::Error::other("the name has no address"))
+    }
+
+    /// The address whose turn it is of a name that was looked up lately.
+    fn known(&self, key: &(String, u16)) -> Option<SocketAddr> {
+        let names = self.lock();
+        let Known { until, addresses } = names.get(key)?;
+        addresses.first().copied().filter(|_| Instant::now() < *until)
     }
 
     /// A connection to the address in turn failed: the next one's turn comes. Returns how many the host has.

@@ -46,11 +46,11 @@ pub(super) async fn peer(shared: &Shared, settings: &AccountSettings) -> Result<
             Http2::Always => ALPN::H2,
         };
     }
-    Ok(Box::new(peer))
+    Ok(peer)
 }
 
 /// The peer of a URL that an account calls, by the account's way out and its time limits; HTTP/1.1 unless changed.
-pub(super) async fn peer_at(shared: &Shared, settings: &AccountSettings, base: &BaseUrl) -> Result<HttpPeer> {
+pub(super) async fn peer_at(shared: &Shared, settings: &AccountSettings, base: &BaseUrl) -> Result<Box<HttpPeer>> {
     let (host, port) = egress::first_hop(settings, base);
     let address = shared.resolver.address(host, port).await.map_err(|cause| {
         let mut error = Error::because(ErrorType::ConnectError, "name look-up", cause);
@@ -61,9 +61,9 @@ pub(super) async fn peer_at(shared: &Shared, settings: &AccountSettings, base: &
     let mut peer = match &settings.proxy {
         Some(proxy) => {
             let target = Target { host: base.host.clone(), port: base.port };
-            egress::through(&shared.egress, proxy, address, egress::Route { target, tls: base.tls, connect })
+            Box::new(egress::through(&shared.egress, proxy, address, egress::Route { target, tls: base.tls, connect }))
         }
-        None => HttpPeer::new(address, base.tls, base.host.clone()),
+        None => Box::new(HttpPeer::new(address, base.tls, base.host.clone())),
     };
     if let Some(options) = peer.get_mut_peer_options() {
         options.connection_timeout = Some(connect);

@@ -210,6 +210,9 @@ pub(super) fn is_named(pair: &str, name: &str) -> bool {
 
 /// A path with its query: the provider's fixed one first, then the caller's, without parameters named in `dropped`.
 pub(super) fn with_query(path: String, fixed: &str, caller: Option<&str>, dropped: &[&str]) -> String {
+    if fixed.is_empty() && caller.is_none() {
+        return path;
+    }
     let caller = caller.unwrap_or("").split('&').filter(|pair| !dropped.iter().any(|name| is_named(pair, name)));
     let mut out = path;
     let mut mark = '?';

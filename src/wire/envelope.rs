@@ -95,6 +95,9 @@ fn needs_model(endpoint: &Endpoint) -> bool {
 
 /// The body with `model` in place of what stands at the envelope's model spans; the very same bytes where it already does.
 pub fn splice(body: &Bytes, envelope: &Envelope, model: &str) -> Bytes {
+    if envelope.model_spans.iter().all(|span| body.get(span.clone()).is_some_and(|old| says_plainly(old, model))) {
+        return body.clone();
+    }
     let quoted = json::to_vec(model);
     let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
     let mut out = Vec::new();
@@ -153,6 +156,12 @@ impl Place {
             _ => Place::InsideText,
         }
     }
+}
+
+/// Whether a JSON string is the model between quotes. Most are, and need no other.
+fn says_plainly(old: &[u8], model: &str) -> bool {
+    let inside = old.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    inside == Some(model.as_bytes()) && !model.contains('\\')
 }
 
 /// Whether a JSON string says the model in another spelling (`"gpt\u002d4"`).
