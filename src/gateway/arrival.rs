@@ -23,23 +23,44 @@ pub(super) fn told() {
     let _ = ARRIVED.try_with(|arrived| arrived.set(true));
 }
 
+/// How a wait for a head has ended.
+enum Came<T> {
+    /// The head is there, and its request is being served.
+    Head,
+    /// The request has been served already.
+    Served(T),
+    /// It has not come in time.
+    TooLate,
+}
+
 /// Serves one request of a connection; `None` if its head has not come within this time.
 pub async fn head_within<F: Future + Unpin>(time: Duration, mut serving: F) -> Option<F::Output> {
-    let mut timer = pin!(Some(sleep(time)));
-    poll_fn(move |context| {
-        // Once the head is there nothing is left to watch, and the request is served as if nobody did.
-        let Some(waiting) = timer.as_mut().as_pin_mut() else { return Pin::new(&mut serving).poll(context).map(Some) };
-        let step = || (Pin::new(&mut serving).poll(context), ARRIVED.with(Cell::get));
-        match ARRIVED.sync_scope(Cell::new(false), step) {
-            (Poll::Ready(served), _) => Poll::Ready(Some(served)),
-            (Poll::Pending, false) => waiting.poll(context).map(|()| None),
-            (Poll::Pending, true) => {
-                timer.set(None);
-                Poll::Pending
+    let came = {
+        let mut timer = pin!(sleep(time));
+        let mut is_there = false;
+        poll_fn(|context| {
+            // Not before the next round: the request has just been polled.
+            if is_there {
+                return Poll::Ready(Came::Head);
             }
-        }
-    })
-    .await
+            let step = || (Pin::new(&mut serving).poll(context), ARRIVED.with(Cell::get));
+            match ARRIVED.sync_scope(Cell::new(false), step) {
+                (Poll::Ready(served), _) => Poll::Ready(Came::Served(served)),
+                (Poll::Pending, false) => timer.as_mut().poll(context).map(|()| Came::TooLate),
+                (Poll::Pending, true) => {
+                    is_there = true;
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    };
+    // Once the head is there nothing is left to watch, and the request is served as if nobody did.
+    match came {
+        Came::Head => Some(serving.await),
+        Came::Served(served) => Some(served),
+        Came::TooLate => None,
+    }
 }
 
 #[cfg(test)]

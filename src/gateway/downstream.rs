@@ -65,24 +65,33 @@ pub(super) struct Deadlines {
 /// heard in time.
 #[derive(Debug)]
 struct Word {
+    said: Said,
+    amendment: Option<(&'static str, String)>,
+    /// Comes when the row of the answer is in the ledger; its last bytes are among those that are written next.
+    ack: Option<Ack>,
+}
+
+/// What of it is read for every piece of an answer.
+#[derive(Clone, Copy, Debug)]
+struct Said {
     attempt: u32,
     commit: bool,
     answering: bool,
     ping: Option<&'static [u8]>,
     boundary: bool,
-    amendment: Option<(&'static str, String)>,
-    /// Comes when the row of the answer is in the ledger; its last bytes are among those that are written next.
-    ack: Option<Ack>,
     /// Whether the client could take the answer for whole before its end is known here.
     keeps_tail: bool,
+    /// Whether the last bytes are among those that are written next.
+    is_last: bool,
     deadlines: Deadlines,
 }
 
 impl Word {
     fn new(attempt: u32, deadlines: Deadlines) -> Word {
-        let (commit, answering, ping, boundary, amendment) = (false, false, None, true, None);
-        let (ack, keeps_tail) = (None, false);
-        Word { attempt, commit, answering, ping, boundary, amendment, ack, keeps_tail, deadlines }
+        let (commit, answering, ping, boundary) = (false, false, None, true);
+        let (keeps_tail, is_last) = (false, false);
+        let said = Said { attempt, commit, answering, ping, boundary, keeps_tail, is_last, deadlines };
+        Word { said, amendment: None, ack: None }
     }
 }
 
@@ -107,21 +116,21 @@ impl Link {
     /// A new attempt begins: whatever is held of the one before is thrown away.
     pub(super) fn begin_attempt(&self, deadlines: Deadlines) {
         let mut word = lock(&self.word);
-        let attempt = word.attempt.wrapping_add(1);
+        let attempt = word.said.attempt.wrapping_add(1);
         *word = Word::new(attempt, deadlines);
     }
 
     /// No attempt is under way while the request waits for an account: only its total time still counts.
     pub(super) fn waiting(&self) {
         let mut word = lock(&self.word);
-        word.answering = false;
-        word.ping = None;
-        word.deadlines.first = word.deadlines.total;
+        word.said.answering = false;
+        word.said.ping = None;
+        word.said.deadlines.first = word.said.deadlines.total;
     }
 
     /// The answer may go out.
     pub(super) fn commit(&self) {
-        lock(&self.word).commit = true;
+        lock(&self.word).said.commit = true;
     }
 
     /// Sets a header of the held answer.
@@ -131,24 +140,26 @@ impl Link {
 
     /// What is written next holds the answer's last bytes: they wait until its row is in the ledger.
     pub(super) fn hold_until(&self, ack: Ack) {
-        lock(&self.word).ack = Some(ack);
+        let mut word = lock(&self.word);
+        word.ack = Some(ack);
+        word.said.is_last = true;
     }
 
     /// The client knows the answer's length: its last bytes are held back until the upstream has said that it ended.
     pub(super) fn keep_tail(&self) {
-        lock(&self.word).keeps_tail = true;
+        lock(&self.word).said.keeps_tail = true;
     }
 
     /// The answer has begun to arrive: from now on silence is measured, not the wait for it.
     pub(super) fn answering(&self) {
-        lock(&self.word).answering = true;
+        lock(&self.word).said.answering = true;
     }
 
     /// Which keep-alive this answer takes, if any, and whether one may stand at the present place.
     pub(super) fn pingable(&self, ping: Option<&'static [u8]>, boundary: bool) {
         let mut word = lock(&self.word);
-        word.ping = ping;
-        word.boundary = boundary;
+        word.said.ping = ping;
+        word.said.boundary = boundary;
     }
 }
 
@@ -248,26 +259,23 @@ impl Adapter {
         self.inner.as_deref_mut().expect("the adapter holds the session")
     }
 
-    /// Forgets what an attempt before the present one left behind.
-    fn sync_attempt(&mut self) {
-        let (attempt, total) = {
-            let word = lock(&self.link.word);
-            (word.attempt, word.deadlines.total)
-        };
-        if attempt != self.attempt {
-            self.attempt = attempt;
-            self.total = total;
+    /// Hears what has been said, and forgets what an attempt before the present one left behind.
+    fn hear(&mut self) -> Said {
+        let said = lock(&self.link.word).said;
+        if said.attempt != self.attempt {
+            self.attempt = said.attempt;
+            self.total = said.deadlines.total;
             self.held.clear();
             self.held_bytes = 0;
             self.tail = None;
             self.ended = false;
             self.last = Instant::now();
         }
+        said
     }
 
     /// The next moment at which something must happen.
-    fn next_due(&self) -> (Instant, Due) {
-        let word = lock(&self.link.word);
+    fn next_due(&self, word: &Said) -> (Instant, Due) {
         let d = &word.deadlines;
         let mut next = (d.total, Due::Total);
         let wait = if word.answering { (self.last + d.idle, Due::Idle) } else { (d.first, Due::First) };
@@ -284,7 +292,7 @@ impl Adapter {
     }
 
     /// Takes a batch while the answer is undecided; gives it back, with all that was held, once it may go out.
-    fn hold(&mut self, mut tasks: Vec<HttpTask>) -> Result<Option<Vec<HttpTask>>> {
+    fn hold(&mut self, mut tasks: Vec<HttpTask>, said: &Said) -> Result<Option<Vec<HttpTask>>> {
         if let Some(failed) = tasks.iter().position(|t| matches!(t, HttpTask::Failed(_))) {
             self.held.clear();
             if let HttpTask::Failed(error) = tasks.swap_remove(failed) {
@@ -294,21 +302,18 @@ impl Adapter {
         tasks.retain(|t| !matches!(t, HttpTask::Header(h, _) if h.status.is_informational()));
         let ended = tasks.iter().any(HttpTask::is_end);
         self.held_bytes += tasks.iter().map(task_bytes).sum::<usize>();
-        let (commit, hold_bytes, amendment) = {
-            let mut word = lock(&self.link.word);
-            (word.commit, word.deadlines.hold_bytes, word.amendment.take())
-        };
-        if !commit && ended {
+        if !said.commit && ended {
             self.held.clear();
             return Error::e_explain(UNDECIDED, "the answer ended before it was judged");
         }
-        if !commit && self.held_bytes < hold_bytes {
+        if !said.commit && self.held_bytes < said.deadlines.hold_bytes {
             self.held.append(&mut tasks);
             return Ok(None);
         }
         self.committed = true;
         let mut all = mem::take(&mut self.held);
         all.append(&mut tasks);
+        let amendment = lock(&self.link.word).amendment.take();
         if let (Some((name, value)), Some(HttpTask::Header(header, _))) = (amendment, all.first_mut()) {
             header.insert_header(name, value)?;
         }
@@ -317,8 +322,7 @@ impl Adapter {
 
     /// Exchanges the last piece for the one held back before, unless the answer has ended: what follows a told length would
     /// come too late to be held.
-    fn keep_tail(&mut self, mut tasks: Vec<HttpTask>) -> Vec<HttpTask> {
-        let keeps = lock(&self.link.word).keeps_tail;
+    fn keep_tail(&mut self, mut tasks: Vec<HttpTask>, keeps: bool) -> Vec<HttpTask> {
         if let Some(tail) = self.tail.take() {
             let at = tasks.iter().position(|task| !matches!(task, HttpTask::Header(..))).unwrap_or(tasks.len());
             tasks.insert(at, tail);
@@ -331,7 +335,11 @@ impl Adapter {
 
     /// Waits for the commit of the answer's row, where its last bytes are to be written.
     async fn await_commit(&mut self) {
-        let ack = lock(&self.link.word).ack.take();
+        let ack = {
+            let mut word = lock(&self.link.word);
+            word.said.is_last = false;
+            word.ack.take()
+        };
         if let Some(ack) = ack {
             book::wait(ack).await;
         }
@@ -343,7 +351,7 @@ impl Adapter {
         let client = self.inner.as_deref_mut().expect("the adapter holds the session");
         let mut written = pin!(async {
             if client.has_pending_downstream_proxy_tasks() {
-                client.write_downstream_proxy_tasks().await?;
+                Box::pin(client.write_downstream_proxy_tasks()).await?;
             }
             client.response_duplex_vec(tasks).await
         });
@@ -358,14 +366,10 @@ impl Adapter {
     }
 
     /// Takes a batch of an answer that may go out, and gives back what is to be written now.
-    fn gather(&mut self, tasks: Vec<HttpTask>, is_first: bool) -> Option<Vec<HttpTask>> {
+    fn gather(&mut self, tasks: Vec<HttpTask>, goes_now: bool) -> Option<Vec<HttpTask>> {
         // Only what goes through the task queue can be written where the adapter's wait may be dropped half way.
-        // The last bytes wait for their row in the ledger, and for nothing else.
-        let is_last = lock(&self.link.word).ack.is_some();
-        let may_wait = !is_first
-            && !is_last
-            && self.inner().supports_proxy_task_api()
-            && !self.inner().has_pending_downstream_proxy_tasks();
+        let may_wait =
+            !goes_now && self.inner().supports_proxy_task_api() && !self.inner().has_pending_downstream_proxy_tasks();
         self.gathered.add(tasks, may_wait)
     }
 
@@ -429,14 +433,17 @@ fn task_bytes(task: &HttpTask) -> usize {
 #[async_trait]
 impl CustomSession for Adapter {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        self.sync_attempt();
+        let said = self.hear();
         let was_committed = self.committed;
-        let shown = if was_committed { Some(tasks) } else { self.hold(tasks)? };
-        let shown = shown.map(|tasks| self.keep_tail(tasks)).filter(|tasks| !tasks.is_empty());
+        let shown = if was_committed { Some(tasks) } else { self.hold(tasks, &said)? };
+        let shown = shown.map(|tasks| self.keep_tail(tasks, said.keeps_tail)).filter(|tasks| !tasks.is_empty());
         self.ended |= shown.iter().flatten().any(HttpTask::is_end);
-        let written = match shown.and_then(|tasks| self.gather(tasks, !was_committed)) {
+        // The last bytes wait for their row in the ledger, and for nothing else.
+        let written = match shown.and_then(|tasks| self.gather(tasks, !was_committed || said.is_last)) {
             Some(tasks) => {
-                self.await_commit().await;
+                if said.is_last {
+                    Box::pin(self.await_commit()).await;
+                }
                 self.write(tasks).await
             }
             None => Ok(false),
@@ -446,12 +453,13 @@ impl CustomSession for Adapter {
     }
 
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
-        self.sync_attempt();
         loop {
             if !self.gathered.is_empty() || self.inner().has_pending_downstream_proxy_tasks() {
-                self.write_gathered().await?;
+                // In a box, as all that is rare here: what is made for every piece stays small.
+                Box::pin(self.write_gathered()).await?;
             }
-            let (due, what) = self.next_due();
+            let said = self.hear();
+            let (due, what) = self.next_due(&said);
             if let Some(read) = self.read_until(due).await {
                 return read;
             }
@@ -460,7 +468,7 @@ impl CustomSession for Adapter {
                     Due::First => return Error::e_explain(FIRST_TIMEOUT, "no content in time"),
                     Due::Idle => return Error::e_explain(IDLE_TIMEOUT, "the answer stopped"),
                     Due::Total => return Error::e_explain(TOTAL_TIMEOUT, "the request took too long"),
-                    Due::Ping(ping) => self.ping(ping).await?,
+                    Due::Ping(ping) => Box::pin(self.ping(ping)).await?,
                 }
             }
         }

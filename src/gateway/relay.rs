@@ -174,6 +174,13 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let step = reply.take(body, end, &shared.live.clock);
     let said = reply.said.take();
     let (is_first, status) = (reply.committed && !before.0, reply.status);
+    if let (Step::Go, (true, true), None, None) = (&step, before, &said, &attempt.translation)
+        && !(end || exchange.estimate.is_watched || reply.is_closed())
+        && reply.told_boundary == Some(reply.at_boundary())
+    {
+        // The midst of an answer, where nothing has to be decided or told: most pieces are this.
+        return Ok(());
+    }
     if let (Some(shape), None, Some(request)) = (reply.wanted_shape(), &attempt.translation, &exchange.request) {
         let now = shared.live.clock.now().unix_millis() / 1000;
         let reshaping = Translation::reshaping(exchange.format, shape, &request.body, (&exchange.id, now));
@@ -287,8 +294,8 @@ fn complete(attempt: &Attempt, body: &mut Option<Bytes>, request_id: &str) -> Op
 }
 
 /// Tells the adapter how far the answer has come.
-fn tell(link: &Link, attempt: &Attempt, (was_committed, was_answering): (bool, bool), client: WireFormat) {
-    let Some(reply) = &attempt.reply else { return };
+fn tell(link: &Link, attempt: &mut Attempt, (was_committed, was_answering): (bool, bool), client: WireFormat) {
+    let Some(reply) = &mut attempt.reply else { return };
     if reply.answering && !was_answering {
         link.answering();
     }
@@ -309,6 +316,7 @@ fn tell(link: &Link, attempt: &Attempt, (was_committed, was_answering): (bool, b
         let ping = client.behaviour().ping(shape);
         link.pingable(Some(ping).filter(|ping| !ping.is_empty()), boundary);
     }
+    reply.told_boundary = Some(boundary);
 }
 
 /// Books an attempt of which nothing has been shown.

@@ -78,6 +78,8 @@ pub(super) struct Reply {
     /// Whether the client knows its length, so that nothing can be added to it.
     pub length_is_told: bool,
     bytes: usize,
+    /// What the adapter was last told of whether the answer stops between two events.
+    pub told_boundary: Option<bool>,
     /// Set when the stream has ended: whether what went on stopped between two events.
     ended_at_boundary: Option<bool>,
     /// What an answer that goes to the client says of the account: the request is at fault, or an error came in its midst.
@@ -103,6 +105,7 @@ impl Reply {
             committed: false,
             answering: false,
             bytes: 0,
+            told_boundary: None,
             ended_at_boundary: None,
             said: None,
             is_judged: false,
