@@ -5,10 +5,20 @@
 //! conversations cost no more than short ones. Hashes are for placing requests only, and are not proof against a client
 //! that wants two conversations to look like one: whoever uses them keeps users apart.
 
-use super::{WireFormat, lenient};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-use std::{borrow::Cow, fmt};
+use super::{
+    WireFormat,
+    cursor::Cursor,
+    telltale::{Key, key},
+};
+use std::borrow::Cow;
+
+// What reasoning has that is signed or encrypted.
+static SIGNATURE: Key = key!("signature");
+static REDACTED: Key = key!("redacted_thinking");
+static ENCRYPTED: Key = key!("encrypted_content");
+static THOUGHT: Key = key!("thoughtSignature");
+static THOUGHT_TOO: Key = key!("thought_signature");
+static DETAILS: Key = key!("reasoning_details");
 
 /// What a request says about its conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,15 +37,15 @@ pub struct Conversation {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Turns<'a> {
     /// `messages`, `input` or `contents`.
-    pub(super) turns: Option<&'a RawValue>,
+    pub(super) turns: Option<&'a [u8]>,
     /// `system`, `instructions` or `systemInstruction`.
-    pub(super) system: Option<&'a RawValue>,
-    pub(super) tools: Option<&'a RawValue>,
-    pub(super) metadata: Option<&'a RawValue>,
+    pub(super) system: Option<&'a [u8]>,
+    pub(super) tools: Option<&'a [u8]>,
+    pub(super) metadata: Option<&'a [u8]>,
     /// `prompt_cache_key` or `cachedContent`.
-    pub(super) cache_key: Option<&'a RawValue>,
-    pub(super) previous_response_id: Option<&'a RawValue>,
-    pub(super) conversation: Option<&'a RawValue>,
+    pub(super) cache_key: Option<&'a [u8]>,
+    pub(super) previous_response_id: Option<&'a [u8]>,
+    pub(super) conversation: Option<&'a [u8]>,
 }
 
 /// So much of a value is hashed at its beginning, and as much at its end.
@@ -52,7 +62,7 @@ impl Conversation {
             session: session(turns),
             prefix: prefix(turns),
             previous: turns.previous_response_id.and_then(text).map(|id| hash_of(id.as_bytes())),
-            is_bound: turns.turns.is_some_and(|turns| is_bound(format, turns.get().as_bytes())),
+            is_bound: turns.turns.is_some_and(|turns| is_bound(format, turns)),
         }
     }
 }
@@ -74,17 +84,15 @@ pub fn joined(hashes: &[u64]) -> u64 {
 fn session(turns: &Turns<'_>) -> Option<u64> {
     let conversation = || {
         let value = turns.conversation?;
-        text(value).or_else(|| field(value, "id").and_then(text))
+        text(value).or_else(|| field(value, b"id").and_then(text))
     };
     let named = turns.cache_key.and_then(text).or_else(conversation);
     if let Some(name) = named.filter(|name| !name.is_empty()) {
         return Some(hash_of(name.as_bytes()));
     }
-    let user = text(field(turns.metadata?, "user_id")?)?;
+    let user = text(field(turns.metadata?, b"user_id")?)?;
     // Claude Code writes its session into the user's id: as JSON today, at the end of a longer name earlier.
-    if let Ok(inside) = serde_json::from_str::<&RawValue>(&user)
-        && let Some(id) = field(inside, "session_id").and_then(text)
-    {
+    if let Some(id) = field_inside(&user, b"session_id").and_then(text) {
         return Some(hash_of(id.as_bytes()));
     }
     user.split_once("_session_").map(|(_, id)| hash_of(id.as_bytes()))
@@ -94,123 +102,111 @@ fn session(turns: &Turns<'_>) -> Option<u64> {
 fn prefix(turns: &Turns<'_>) -> Option<u64> {
     let mut hash = Hash::default();
     for part in [turns.system, turns.tools] {
-        hash.part(part.map(RawValue::get).unwrap_or_default().as_bytes());
+        hash.part(part.unwrap_or_default());
     }
     let all = turns.turns?;
-    if all.get().starts_with('"') {
-        hash.part(all.get().as_bytes());
+    if all.starts_with(b"\"") {
+        hash.part(all);
         return Some(hash.end());
     }
-    let mut leading = Leading { hash, found: false };
-    // Reading stops behind the first turn of the user, which the parser takes for a fault.
-    let _ = serde_json::Deserializer::from_str(all.get()).deserialize_seq(&mut leading);
-    leading.found.then(|| leading.hash.end())
-}
-
-/// Hashes the turns up to the first one of the user.
-struct Leading {
-    hash: Hash,
-    found: bool,
-}
-
-impl<'de> Visitor<'de> for &mut Leading {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of turns")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut turns: A) -> Result<(), A::Error> {
-        for _ in 0..MOST_LEADING_TURNS {
-            let Some(lenient::Maybe(turn)) = turns.next_element::<lenient::Maybe<Turn<'de>>>()? else { break };
-            let Some(Turn { role, content }) = turn else { continue };
-            let role = role.map_or("user", RawValue::get).trim_matches('"');
-            self.hash.part(role.as_bytes());
-            if let Some(content) = content {
-                add_content(&mut self.hash, content);
-            }
-            if role == "user" {
-                self.found = true;
-                break;
-            }
+    let (mut left, mut found) = (MOST_LEADING_TURNS, false);
+    // Reading stops behind the first turn of the user.
+    Cursor::again(all).elements(|cursor| {
+        left = left.checked_sub(1)?;
+        if cursor.peek()? != b'{' {
+            return cursor.skip();
         }
-        Ok(())
-    }
+        found = add_turn(&mut hash, cursor)?;
+        (!found).then_some(())
+    });
+    found.then(|| hash.end())
 }
 
-#[derive(serde::Deserialize)]
-struct Turn<'a> {
-    #[serde(borrow, default)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow, default, alias = "parts")]
-    content: Option<&'a RawValue>,
+/// Hashes a turn; whether it is the user's.
+fn add_turn(hash: &mut Hash, cursor: &mut Cursor<'_>) -> Option<bool> {
+    let (mut role, mut content) = (None, None);
+    cursor.members(|cursor, name| {
+        let place = match name {
+            b"role" => &mut role,
+            b"content" | b"parts" => &mut content,
+            _ => return cursor.skip(),
+        };
+        // Which one counts, were there two, is for the provider to say.
+        place.replace(cursor.value()?).is_none().then_some(())
+    })?;
+    let said = |value: Option<_>| value.filter(|value| *value != b"null");
+    let role = said(role).unwrap_or(b"\"user\"");
+    let role = role.strip_prefix(b"\"").and_then(|role| role.strip_suffix(b"\"")).unwrap_or(role);
+    hash.part(role);
+    if let Some(content) = said(content) {
+        add_content(hash, content);
+    }
+    Some(role == b"user")
 }
 
 /// Clients move `cache_control` on from turn to turn: it is left out of a turn's blocks.
-fn add_content(hash: &mut Hash, content: &RawValue) {
-    let is_blocks = content.get().starts_with('[');
-    match is_blocks.then(|| serde_json::from_str::<Vec<lenient::Maybe<Block<'_>>>>(content.get())) {
-        Some(Ok(blocks)) => blocks.iter().filter_map(|block| block.0.as_ref()).for_each(|block| {
-            block.0.iter().for_each(|(name, value)| {
-                hash.part(name.as_bytes());
-                hash.part(value.get().as_bytes());
-            });
-        }),
-        Some(Err(_)) | None => hash.part(content.get().as_bytes()),
-    }
-}
-
-/// The fields of a block but its `cache_control`.
-struct Block<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Block<'a> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Block<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a block")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Block<'de>, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(name) = object.next_key::<Cow<'de, str>>()? {
-                    if name == "cache_control" {
-                        object.next_value::<IgnoredAny>()?;
-                    } else {
-                        fields.push((name, object.next_value()?));
-                    }
-                }
-                Ok(Block(fields))
-            }
+fn add_content(hash: &mut Hash, content: &[u8]) {
+    let mut with_blocks = *hash;
+    let blocks = Cursor::again(content).elements(|cursor| {
+        if cursor.peek()? != b'{' {
+            return cursor.skip();
         }
-        input.deserialize_map(Reader)
+        cursor.members(|cursor, name| {
+            let value = cursor.value()?;
+            if name != b"cache_control" {
+                with_blocks.part(name);
+                with_blocks.part(value);
+            }
+            Some(())
+        })
+    });
+    match blocks {
+        Some(()) => *hash = with_blocks,
+        None => hash.part(content),
     }
 }
 
 fn is_bound(format: WireFormat, turns: &[u8]) -> bool {
     let tail = turns.get(turns.len().saturating_sub(SEARCHED_BYTES)..).unwrap_or(turns);
-    let has = |needle: &str| memchr::memmem::find(tail, needle.as_bytes()).is_some();
-    match format {
-        WireFormat::Anthropic => has("\"signature\"") || has("\"redacted_thinking\""),
-        WireFormat::OpenaiResponses => has("\"encrypted_content\""),
-        WireFormat::Gemini => has("\"thoughtSignature\"") || has("\"thought_signature\""),
-        WireFormat::OpenaiChat => has("\"reasoning_details\""),
-    }
+    let marks: &[&Key] = match format {
+        WireFormat::Anthropic => &[&SIGNATURE, &REDACTED],
+        WireFormat::OpenaiResponses => &[&ENCRYPTED],
+        WireFormat::Gemini => &[&THOUGHT, &THOUGHT_TOO],
+        WireFormat::OpenaiChat => &[&DETAILS],
+    };
+    marks.iter().any(|mark| mark.stands_in(tail))
 }
 
-fn text(value: &RawValue) -> Option<Cow<'_, str>> {
-    let raw = value.get();
-    let plain = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).filter(|raw| !raw.contains('\\'));
-    plain.map(Cow::Borrowed).or_else(|| serde_json::from_str::<String>(raw).ok().map(Cow::Owned))
+fn text(value: &[u8]) -> Option<Cow<'_, str>> {
+    Cursor::again(value).string()?.said()
+}
+
+/// A field of an object that stands in a text.
+fn field_inside<'a>(text: &'a str, name: &[u8]) -> Option<&'a [u8]> {
+    let mut cursor = Cursor::new(text.as_bytes())?;
+    let found = find(&mut cursor, name)?;
+    cursor.end().and(found)
 }
 
 /// One field of an object.
-fn field<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
-    let Block(fields) = serde_json::from_str(object.get()).ok()?;
-    fields.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+fn field<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    find(&mut Cursor::again(object), name)?
 }
 
-/// A quick hash: eight bytes at a time, folded by a wide product.
+/// Walks over an object, looking for a field.
+fn find<'a>(cursor: &mut Cursor<'a>, name: &[u8]) -> Option<Option<&'a [u8]>> {
+    let mut found = None;
+    cursor.members(|cursor, key| {
+        let value = cursor.value()?;
+        if key == name && found.is_none() {
+            found = Some(value);
+        }
+        Some(())
+    })?;
+    Some(found)
+}
+
+/// A quick hash: sixteen bytes at a time, folded by a wide product.
 #[derive(Clone, Copy)]
 struct Hash(u64);
 
@@ -232,15 +228,21 @@ impl Hash {
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.fold(u64::from_le_bytes(*word)));
-        let mut last = [0; 8];
+        let (pairs, rest) = bytes.as_chunks::<16>();
+        pairs.iter().for_each(|pair| self.fold_pair(u128::from_le_bytes(*pair)));
+        let mut last = [0; 16];
         last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        self.fold(u64::from_le_bytes(last) ^ (rest.len() as u64) << 59);
+        self.fold_pair(u128::from_le_bytes(last));
+        self.fold(rest.len() as u64);
     }
 
     fn fold(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0xA076_1D64_78BD_642F;
+        self.fold_pair(u128::from(word));
+    }
+
+    fn fold_pair(&mut self, pair: u128) {
+        let (one, other) = (self.0 ^ pair as u64, 0xA076_1D64_78BD_642F ^ (pair >> 64) as u64);
+        let product = u128::from(one) * u128::from(other);
         self.0 = (product as u64) ^ ((product >> 64) as u64);
     }
 

@@ -2,7 +2,11 @@
 //!
 //! A vendor that sends a number as text, or an object where others send a list, must not cost us the facts next to it:
 //! none of these types ever fails on a well-formed document, and none allocates unless a string holds escapes.
+//!
+//! Each is read in two ways: in place from a document that is as it should be, which is what nearly all are, and by
+//! serde, which reads the others and says what is wrong with them. Invariant: what is read in place is what serde reads.
 
+use super::cursor::{Cursor, Escapes};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -42,17 +46,183 @@ impl Word<'_> {
     }
 }
 
-/// A document of at most so many bytes is checked to be UTF-8 as a whole, which is cheaper than each of its texts by itself;
-/// a longer one holds long texts that nobody reads.
-const MOST_CHECKED: usize = 4 * 1024;
-
 /// Reads a document as an object; `None` if it is a valid document of another kind. Fails on what is no JSON.
-pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<Option<T>, serde_json::Error> {
-    // A derived type on its own would take a list for its fields in order.
-    let text = if json.len() <= MOST_CHECKED { str::from_utf8(json).ok() } else { None };
-    let read = text.map_or_else(|| serde_json::from_slice::<Maybe<T>>(json), serde_json::from_str);
+pub(crate) fn object<'a, T: Fact<'a> + Deserialize<'a>>(json: &'a [u8]) -> Result<Option<T>, serde_json::Error> {
+    let read = in_place(json).map_or_else(|| serde_json::from_slice::<Maybe<T>>(json), Ok);
     read.map(|read| read.0)
 }
+
+fn in_place<'a, T: Fact<'a>>(json: &'a [u8]) -> Option<T> {
+    let (mut read, mut cursor) = (T::default(), Cursor::new(json)?);
+    read.take(&mut cursor)?;
+    cursor.end()?;
+    Some(read)
+}
+
+/// What can be read in place. `None` leaves the document to serde.
+pub(crate) trait Fact<'json>: Default {
+    /// Reads the next value into one that is as it was made.
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()>;
+}
+
+/// Reads over a value of another kind. Serde looks at one before it drops it, if not into it.
+fn pass(json: &mut Cursor<'_>) -> Option<()> {
+    match json.peek()? {
+        b'"' => json.string()?.said().map(drop),
+        b'{' => json.members(|json, _| json.skip()),
+        b'-' | b'0'..=b'9' => Count::default().take(json),
+        _ => json.skip(),
+    }
+}
+
+impl<'json> Fact<'json> for Count {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        if !matches!(json.peek()?, b'-' | b'0'..=b'9') {
+            return pass(json);
+        }
+        *self = match json.count() {
+            Some(number) => Count(Some(number)),
+            None => serde_json::from_slice(json.number()?).ok()?,
+        };
+        Some(())
+    }
+}
+
+impl<'json: 'a, 'a> Fact<'json> for Word<'a> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        match json.peek()? {
+            b'"' => *self = Word(Some(json.string()?.said()?).filter(|text| !text.is_empty())),
+            b'-' | b'0'..=b'9' => *self = serde_json::from_slice(json.number()?).ok()?,
+            _ => pass(json)?,
+        }
+        Some(())
+    }
+}
+
+impl<'json> Fact<'json> for Filled {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        let filled = &mut self.0;
+        match json.peek()? {
+            b'"' => {
+                let text = json.string()?;
+                *filled = !text.inside.is_empty();
+                // Half a surrogate pair is no text.
+                if text.escapes == Escapes::Numbers { text.said().map(drop) } else { Some(()) }
+            }
+            b'{' => json.members(|json, _| {
+                *filled = true;
+                json.skip()
+            }),
+            b'[' => json.elements(|json| {
+                *filled = true;
+                json.skip()
+            }),
+            b't' => {
+                *filled = true;
+                json.skip()
+            }
+            b'f' | b'n' => json.skip(),
+            _ => {
+                *self = serde_json::from_slice(json.number()?).ok()?;
+                Some(())
+            }
+        }
+    }
+}
+
+impl<'json, T: Fact<'json>> Fact<'json> for Maybe<T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        match json.peek()? {
+            b'{' => self.0.insert(T::default()).take(json),
+            _ => pass(json),
+        }
+    }
+}
+
+impl<'json, T: Fact<'json>> Fact<'json> for Box<T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        (**self).take(json)
+    }
+}
+
+impl<'json, T: Fact<'json>> Fact<'json> for Many<T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        let Many(items) = self;
+        let mut item = |json: &mut Cursor<'json>| {
+            items.push(T::default());
+            items.last_mut()?.take(json)
+        };
+        match json.peek()? {
+            b'{' => item(json),
+            b'[' => json.elements(|json| if json.peek()? == b'{' { item(json) } else { pass(json) }),
+            _ => pass(json),
+        }
+    }
+}
+
+/// Declares what is read of an object: its fields by their keys. What it does not name is read over; a key that it names
+/// must not stand there twice.
+macro_rules! facts {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident $(<$life:lifetime>)? {
+        $( $(#[$field_meta:meta])* $key:literal => $field_vis:vis $field:ident : $type:ty ),* $(,)?
+    }) => {
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        $vis struct $name $(<$life>)? {
+            $( $(#[$field_meta])* $field_vis $field: $type, )*
+        }
+
+        const _: () = {
+            /// Which fields were met.
+            #[derive(Default)]
+            struct Met { $( $field: bool, )* }
+
+            impl<'json $(: $life, $life)?> $crate::wire::lenient::Fact<'json> for $name $(<$life>)? {
+                fn take(&mut self, json: &mut $crate::wire::cursor::Cursor<'json>) -> Option<()> {
+                    let mut met = Met::default();
+                    json.members(|json, key| match key {
+                        $( $key => {
+                            if std::mem::replace(&mut met.$field, true) {
+                                return None;
+                            }
+                            $crate::wire::lenient::Fact::take(&mut self.$field, json)
+                        } )*
+                        _ => json.skip(),
+                    })
+                }
+            }
+
+            impl<'de $(: $life, $life)?> serde::Deserialize<'de> for $name $(<$life>)? {
+                fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                    struct Reader<T>(std::marker::PhantomData<T>);
+                    impl<'de $(: $life, $life)?> serde::de::Visitor<'de> for Reader<$name $(<$life>)?> {
+                        type Value = $name $(<$life>)?;
+                        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                            f.write_str("an object")
+                        }
+                        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+                            let (mut read, mut met) = (Self::Value::default(), Met::default());
+                            while let Some(key) = object.next_key::<$crate::wire::fields::Str<'de>>()? {
+                                match key.as_bytes() {
+                                    $( $key => {
+                                        if std::mem::replace(&mut met.$field, true) {
+                                            return Err(serde::de::Error::custom(format_args!("duplicate field `{}`", &*key)));
+                                        }
+                                        read.$field = object.next_value()?;
+                                    } )*
+                                    _ => drop(object.next_value::<serde::de::IgnoredAny>()?),
+                                }
+                            }
+                            Ok(read)
+                        }
+                    }
+                    input.deserialize_map(Reader::<Self>(std::marker::PhantomData))
+                }
+            }
+        };
+    };
+}
+pub(crate) use facts;
 
 /// The parts of a visitor that are the same for all: what is not of the wanted type reads as the default.
 macro_rules! otherwise_default {
@@ -219,10 +389,66 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
     }
 }
 
+/// In place is read what serde reads, and only from good documents.
+#[cfg(test)]
+pub(crate) fn agree<'a, T: Fact<'a> + Deserialize<'a> + fmt::Debug>(json: &'a [u8]) {
+    if let Some(read) = in_place::<Maybe<T>>(json) {
+        let full = serde_json::from_slice::<Maybe<T>>(json);
+        assert_eq!(format!("{read:?}"), format!("{:?}", full.unwrap()), "{}", json.escape_ascii());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde::Deserialize;
+
+    facts! {
+        #[allow(dead_code, reason = "compared as it is shown")]
+        struct All<'a> {
+            b"n" => n: Count,
+            b"w" => w: Word<'a>,
+            b"f" => f: Filled,
+            b"a" => a: Maybe<Box<All<'a>>>,
+            b"l" => l: Many<All<'a>>,
+        }
+    }
+
+    /// JSON that those fields may meet.
+    fn value() -> impl Strategy<Value = String> {
+        let number = prop_oneof!["-?[0-9]{1,20}", "-?[0-9]{1,2}\\.[0-9]{1,3}", "[1-9]e[0-9]{1,3}"];
+        let text =
+            prop_oneof!["\"[ -!#-\\[\\]-~]{0,40}\"", Just(r#""\u00e9\n""#.to_owned()), Just(r#""\ud800""#.to_owned())];
+        let leaf = prop_oneof![number, text, "(null|true|false|\"\"|\\[\\]|\\{\\}|0|0\\.0)"];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            let key = prop_oneof!["[nwfalx]", Just("\\u006e".to_owned()), Just("\\ud800".to_owned())];
+            let object = prop::collection::vec((key, inner.clone()), 0..5).prop_map(|members| {
+                let members: Vec<_> = members.iter().map(|(key, value)| format!("\"{key}\" : {value}")).collect();
+                format!("{{{}}}", members.join(","))
+            });
+            let list = prop::collection::vec(inner, 0..4).prop_map(|values| format!("[{}]", values.join(", ")));
+            prop_oneof![4 => object, 1 => list]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn in_place_is_read_what_serde_reads(json in value()) {
+            agree::<All<'_>>(json.as_bytes());
+            // Only what serde refuses is left to it.
+            let full = serde_json::from_str::<Maybe<All<'_>>>(&json);
+            prop_assert_eq!(in_place::<Maybe<All<'_>>>(json.as_bytes()).is_some(), full.is_ok(), "{}", json);
+        }
+    }
+
+    #[test]
+    fn a_key_that_stands_there_twice_is_refused_by_both() {
+        let twice = br#"{"n":1,"x":1,"x":2,"n":2}"#;
+        assert!(in_place::<Maybe<All<'_>>>(twice).is_none());
+        let fault = object::<All<'_>>(twice).unwrap_err().to_string();
+        assert!(fault.starts_with("duplicate field `n` at line 1"), "{fault}");
+    }
 
     #[derive(Deserialize, Default)]
     #[serde(default)]

@@ -7,6 +7,9 @@ mod collect;
 mod compose;
 pub mod conversation;
 pub mod counting;
+mod cursor;
+#[cfg(test)]
+mod damaged;
 pub mod elements;
 pub mod embeddings;
 pub mod endpoint;

@@ -3,16 +3,13 @@
 //! Never decides alone: what is not just as expected gives `None`, and is left to the full reader. Invariant: what is
 //! accepted here is good JSON that the full reader would take, and that it would read alike.
 
-use super::swar;
+use super::cursor::{Cursor, Escapes};
 
 /// How deep a value that is read over may go.
 const MAX_DEPTH: usize = 8;
 
 /// A place in a JSON text.
-pub(crate) struct Skim<'a> {
-    text: &'a str,
-    at: usize,
-}
+pub(crate) struct Skim<'a>(Cursor<'a>);
 
 /// The members of an object that were met so far: the full reader takes none of those that it knows twice.
 #[derive(Default)]
@@ -31,37 +28,17 @@ impl Met {
 impl<'a> Skim<'a> {
     /// Begins with the whole text.
     pub(crate) fn new(json: &'a [u8]) -> Option<Self> {
-        Some(Skim { text: std::str::from_utf8(json).ok()?, at: 0 })
-    }
-
-    fn peek(&mut self) -> Option<u8> {
-        let bytes = self.text.as_bytes();
-        while let Some(byte) = bytes.get(self.at) {
-            match byte {
-                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
-                byte => return Some(*byte),
-            }
-        }
-        None
-    }
-
-    fn sign(&mut self, sign: u8) -> Option<()> {
-        (self.peek()? == sign).then(|| self.at += 1)
-    }
-
-    fn word(&mut self, word: &str) -> Option<()> {
-        self.peek()?;
-        self.text.as_bytes().get(self.at..)?.starts_with(word.as_bytes()).then(|| self.at += word.len())
+        Cursor::new(json).map(Skim)
     }
 
     /// Nothing may follow.
     pub(crate) fn end(&mut self) -> Option<()> {
-        self.peek().is_none().then_some(())
+        self.0.end()
     }
 
     /// Reads over a null.
     pub(crate) fn null(&mut self) -> Option<()> {
-        self.word("null")
+        self.0.word("null")
     }
 
     /// Whether a null comes next, which is then read over.
@@ -71,64 +48,37 @@ impl<'a> Skim<'a> {
 
     /// Reads an object: `each` gets every key and must read its value.
     pub(crate) fn object(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
-        self.sign(b'{')?;
-        if self.sign(b'}').is_some() {
+        self.0.sign(b'{')?;
+        if self.0.sign(b'}').is_some() {
             return Some(());
         }
         loop {
-            let (key, has_escapes) = self.inside()?;
-            if has_escapes {
-                return None;
-            }
-            self.sign(b':')?;
-            each(self, key)?;
-            if self.sign(b',').is_none() {
-                return self.sign(b'}');
+            let key = self.0.string().filter(|key| key.escapes == Escapes::None)?;
+            self.0.sign(b':')?;
+            each(self, std::str::from_utf8(key.inside).ok()?)?;
+            if self.0.sign(b',').is_none() {
+                return self.0.sign(b'}');
             }
         }
     }
 
     /// Reads a list of one; `element` must read it.
     pub(crate) fn only(&mut self, element: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
-        self.sign(b'[')?;
+        self.0.sign(b'[')?;
         element(self)?;
-        self.sign(b']')
+        self.0.sign(b']')
     }
 
     /// Reads an empty list.
     pub(crate) fn empty_list(&mut self) -> Option<()> {
-        self.sign(b'[')?;
-        self.sign(b']')
+        self.0.sign(b'[')?;
+        self.0.sign(b']')
     }
 
     /// The inside of a string, its escapes as they are; none of them is a `\u`.
     pub(crate) fn string(&mut self) -> Option<&'a str> {
-        self.inside().map(|(inside, _)| inside)
-    }
-
-    /// The inside of a string, and whether it has escapes.
-    fn inside(&mut self) -> Option<(&'a str, bool)> {
-        self.sign(b'"')?;
-        let (from, mut has_escapes) = (self.at, false);
-        let bytes = self.text.as_bytes();
-        loop {
-            self.at += swar::before(bytes.get(self.at..)?, |word| {
-                swar::is(word, b'"') | swar::is(word, b'\\') | swar::is_control(word)
-            });
-            match bytes.get(self.at)? {
-                b'"' => break,
-                b'\\' => {
-                    matches!(bytes.get(self.at + 1)?, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
-                        .then_some(())?;
-                    has_escapes = true;
-                    self.at += 2;
-                }
-                _ => return None,
-            }
-        }
-        let inside = self.text.get(from..self.at)?;
-        self.at += 1;
-        Some((inside, has_escapes))
+        let text = self.0.string().filter(|text| text.escapes != Escapes::Numbers)?;
+        std::str::from_utf8(text.inside).ok()
     }
 
     /// A string, or nothing for a null.
@@ -138,37 +88,20 @@ impl<'a> Skim<'a> {
 
     /// Reads a true or a false.
     pub(crate) fn flag(&mut self) -> Option<bool> {
-        if self.word("true").is_some() { Some(true) } else { self.word("false").map(|()| false) }
+        if self.0.word("true").is_some() { Some(true) } else { self.0.word("false").map(|()| false) }
     }
 
     /// A whole number of at most 15 digits.
     pub(crate) fn count(&mut self) -> Option<u64> {
-        self.peek()?;
-        let digits = self.digits()?;
-        let is_short = digits.len() <= 15 && (digits.len() == 1 || !digits.starts_with('0'));
-        let goes_on = matches!(self.text.as_bytes().get(self.at), Some(b'.' | b'e' | b'E'));
-        if is_short && !goes_on { digits.parse().ok() } else { None }
+        self.0.count().filter(|count| *count < 1_000_000_000_000_000)
     }
 
-    fn digits(&mut self) -> Option<&'a str> {
-        let rest = self.text.get(self.at..)?;
-        let length = rest.bytes().take_while(u8::is_ascii_digit).count();
-        self.at += length;
-        rest.get(..length).filter(|digits| !digits.is_empty())
-    }
-
-    /// Reads over a number without an exponent.
+    /// Reads over a number without an exponent, of at most 15 digits before its point.
     pub(crate) fn number(&mut self) -> Option<()> {
-        let _ = self.sign(b'-');
-        let whole = self.digits()?;
-        if whole.len() > 15 || (whole.len() > 1 && whole.starts_with('0')) {
-            return None;
-        }
-        if self.text.as_bytes().get(self.at) == Some(&b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        (!matches!(self.text.as_bytes().get(self.at), Some(b'e' | b'E'))).then_some(())
+        let written = self.0.number()?;
+        let digits = written.strip_prefix(b"-").unwrap_or(written);
+        let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (whole <= 15 && !written.contains(&b'e') && !written.contains(&b'E')).then_some(())
     }
 
     /// Reads over any value.
@@ -180,23 +113,23 @@ impl<'a> Skim<'a> {
         if depth > MAX_DEPTH {
             return None;
         }
-        match self.peek()? {
+        match self.0.peek()? {
             b'"' => self.string().map(drop),
             b'{' => self.object(|inner, _| inner.skip_at(depth + 1)),
             b'[' => {
-                self.sign(b'[')?;
-                if self.sign(b']').is_some() {
+                self.0.sign(b'[')?;
+                if self.0.sign(b']').is_some() {
                     return Some(());
                 }
                 loop {
                     self.skip_at(depth + 1)?;
-                    if self.sign(b',').is_none() {
-                        return self.sign(b']');
+                    if self.0.sign(b',').is_none() {
+                        return self.0.sign(b']');
                     }
                 }
             }
-            b't' => self.word("true"),
-            b'f' => self.word("false"),
+            b't' => self.0.word("true"),
+            b'f' => self.0.word("false"),
             b'n' => self.null(),
             _ => self.number(),
         }

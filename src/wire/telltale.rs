@@ -19,6 +19,11 @@ impl Key {
         Key(LazyLock::new(make))
     }
 
+    /// Whether the name stands there in its quotes, as a key or as a text.
+    pub(crate) fn stands_in(&self, json: &[u8]) -> bool {
+        self.0.find(json).is_some()
+    }
+
     /// Whether the key stands there with any value but null.
     pub(crate) fn is_said(&self, json: &[u8]) -> bool {
         self.values(json).any(|value| !value.starts_with(b"null"))

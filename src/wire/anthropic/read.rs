@@ -2,12 +2,11 @@
 
 use super::usage::UsageObject;
 use crate::wire::{
-    lenient::{self, Filled, Maybe, Word},
+    lenient::{self, Filled, Maybe, Word, facts},
     tap::Seen,
     telltale::{Key, key},
     upstream_error,
 };
-use serde::Deserialize;
 
 static ERROR: Key = key!("error");
 static USAGE: Key = key!("usage");
@@ -15,60 +14,50 @@ static MODEL: Key = key!("model");
 static TYPE: Key = key!("type");
 static STOP: Key = key!("stop_reason");
 
-/// One stream event.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Event<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Word<'a>,
-    #[serde(borrow)]
-    message: Maybe<Message<'a>>,
-    #[serde(borrow)]
-    content_block: Maybe<Block<'a>>,
-    #[serde(borrow)]
-    delta: Maybe<Delta<'a>>,
-    usage: Maybe<UsageObject>,
+facts! {
+    /// One stream event.
+    struct Event<'a> {
+        b"type" => kind: Word<'a>,
+        b"message" => message: Maybe<Message<'a>>,
+        b"content_block" => content_block: Maybe<Block<'a>>,
+        b"delta" => delta: Maybe<Delta<'a>>,
+        b"usage" => usage: Maybe<UsageObject>,
+    }
 }
 
-/// The message: a whole reply, or the start of a stream.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Message<'a> {
-    #[serde(borrow)]
-    id: Word<'a>,
-    #[serde(borrow)]
-    model: Word<'a>,
-    #[serde(borrow, rename = "type")]
-    kind: Word<'a>,
-    #[serde(borrow)]
-    stop_reason: Word<'a>,
-    content: Filled,
-    usage: Maybe<UsageObject>,
-    error: Filled,
-    detail: Filled,
-    message: Filled,
+facts! {
+    /// The message: a whole reply, or the start of a stream.
+    struct Message<'a> {
+        b"id" => id: Word<'a>,
+        b"model" => model: Word<'a>,
+        b"type" => kind: Word<'a>,
+        b"stop_reason" => stop_reason: Word<'a>,
+        b"content" => content: Filled,
+        b"usage" => usage: Maybe<UsageObject>,
+        b"error" => error: Filled,
+        b"detail" => detail: Filled,
+        b"message" => message: Filled,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Block<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Word<'a>,
-    text: Filled,
-    thinking: Filled,
+facts! {
+    struct Block<'a> {
+        b"type" => kind: Word<'a>,
+        b"text" => text: Filled,
+        b"thinking" => thinking: Filled,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Delta<'a> {
-    text: Filled,
-    partial_json: Filled,
-    thinking: Filled,
-    signature: Filled,
-    citation: Filled,
-    content: Filled,
-    #[serde(borrow)]
-    stop_reason: Word<'a>,
+facts! {
+    struct Delta<'a> {
+        b"text" => text: Filled,
+        b"partial_json" => partial_json: Filled,
+        b"thinking" => thinking: Filled,
+        b"signature" => signature: Filled,
+        b"citation" => citation: Filled,
+        b"content" => content: Filled,
+        b"stop_reason" => stop_reason: Word<'a>,
+    }
 }
 
 impl Message<'_> {
@@ -190,6 +179,7 @@ pub(super) fn clipped(head: &[u8], tail: &[u8], seen: &mut Seen) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::damaged;
     use crate::wire::tap::{Shape, Tap};
     use bytes::Bytes;
 
@@ -203,6 +193,11 @@ mod tests {
                 tap.seen.clone()
             })
             .collect()
+    }
+
+    #[test]
+    fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
+        damaged::each_reply(|json| lenient::agree::<Message<'_>>(json));
     }
 
     fn whole(body: &str) -> Seen {

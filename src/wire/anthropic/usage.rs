@@ -2,40 +2,39 @@
 
 use crate::wire::{
     Usage,
-    lenient::{Count, Maybe},
+    lenient::{Count, Maybe, facts},
 };
-use serde::Deserialize;
 
-/// A `usage` object.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct UsageObject {
-    input_tokens: Count,
-    cache_read_input_tokens: Count,
-    cache_creation_input_tokens: Count,
-    cache_creation: Maybe<CacheCreation>,
-    output_tokens: Count,
-    output_tokens_details: Maybe<OutputDetails>,
-    server_tool_use: Maybe<ServerTools>,
+facts! {
+    /// A `usage` object.
+    pub(super) struct UsageObject {
+        b"input_tokens" => input_tokens: Count,
+        b"cache_read_input_tokens" => cache_read_input_tokens: Count,
+        b"cache_creation_input_tokens" => cache_creation_input_tokens: Count,
+        b"cache_creation" => cache_creation: Maybe<CacheCreation>,
+        b"output_tokens" => output_tokens: Count,
+        b"output_tokens_details" => output_tokens_details: Maybe<OutputDetails>,
+        b"server_tool_use" => server_tool_use: Maybe<ServerTools>,
+    }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct CacheCreation {
-    ephemeral_5m_input_tokens: Count,
-    ephemeral_1h_input_tokens: Count,
+facts! {
+    struct CacheCreation {
+        b"ephemeral_5m_input_tokens" => ephemeral_5m_input_tokens: Count,
+        b"ephemeral_1h_input_tokens" => ephemeral_1h_input_tokens: Count,
+    }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct OutputDetails {
-    thinking_tokens: Count,
+facts! {
+    struct OutputDetails {
+        b"thinking_tokens" => thinking_tokens: Count,
+    }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct ServerTools {
-    web_search_requests: Count,
+facts! {
+    struct ServerTools {
+        b"web_search_requests" => web_search_requests: Count,
+    }
 }
 
 impl UsageObject {

@@ -1,17 +1,20 @@
 //! Scans a JSON body.
 //!
 //! One pass that validates the whole document and keeps references to the few values that matter. Depth and size of the
-//! rest cost nothing: what is ignored is skipped without recursion.
+//! rest cost nothing: what is ignored is skipped without recursion. What is no JSON is read once more, by serde, which
+//! says what is wrong and where.
 
 use super::{Envelope, Malformed, needs_model};
 use crate::wire::{
     Endpoint, WireFormat,
     conversation::{Conversation, Turns},
+    cursor::Cursor,
+    fields::Str,
     lenient,
 };
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::{fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range};
 
 /// The most models that one batch can name. Google's own limit is 100 requests.
 const MAX_BATCH: usize = 10_000;
@@ -21,8 +24,7 @@ pub(super) const MAX_MODEL: usize = 1_024;
 
 /// Scans the body of a call.
 pub(super) fn scan(endpoint: &Endpoint, body: &[u8]) -> Result<Envelope, Malformed> {
-    let text = text(body)?;
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|fault| syntax_error(body, &fault))?;
+    let fields = Fields::of(body).map_or_else(|| Fields::of_odd(body), Ok)?;
     let format = endpoint.format();
     if let Some(name) = fields.twice.iter().find(|name| is_read(format, name)) {
         return Err(Malformed::at(name, format!("`{name}` stands in the request body twice")));
@@ -34,11 +36,11 @@ pub(super) fn scan(endpoint: &Endpoint, body: &[u8]) -> Result<Envelope, Malform
     match format {
         WireFormat::OpenaiChat | WireFormat::OpenaiResponses | WireFormat::Anthropic => {
             envelope.max_output_tokens = fields.max_tokens();
-            fields.name_model(endpoint, text, &mut envelope)?;
+            fields.name_model(endpoint, body, &mut envelope)?;
         }
         WireFormat::Gemini => {
             envelope.max_output_tokens = fields.generation_config.and_then(max_in_config);
-            fields.name_google_models(text, &mut envelope)?;
+            fields.name_google_models(body, &mut envelope)?;
         }
     }
     Ok(envelope)
@@ -47,10 +49,9 @@ pub(super) fn scan(endpoint: &Endpoint, body: &[u8]) -> Result<Envelope, Malform
 /// Where the older name of a chat request's output limit stands, with its quotes, if the newer one does not.
 pub(super) fn older_limit(body: &[u8]) -> Option<Range<usize>> {
     const NAME: &[u8] = b"\"max_tokens\"";
-    let text = std::str::from_utf8(body).ok()?;
-    let fields: Fields<'_> = serde_json::from_str(text).ok()?;
-    let value = fields.max_tokens.filter(|value| value.get() != "null" && fields.max_completion_tokens.is_none())?;
-    let before = body.get(..span(text, value.get())?.start)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    let fields = Fields::of(body)?;
+    let value = fields.max_tokens.filter(|value| *value != b"null" && fields.max_completion_tokens.is_none())?;
+    let before = body.get(..span(body, value)?.start)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
     before.ends_with(NAME).then(|| before.len() - NAME.len()..before.len())
 }
 
@@ -64,51 +65,21 @@ fn is_read(format: WireFormat, name: &str) -> bool {
 }
 
 /// The values that matter, as they stand in the body.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Fields<'a> {
-    model: Option<&'a RawValue>,
-    stream: Option<&'a RawValue>,
-    max_tokens: Option<&'a RawValue>,
-    max_completion_tokens: Option<&'a RawValue>,
-    max_output_tokens: Option<&'a RawValue>,
-    prompt: Option<&'a RawValue>,
-    generation_config: Option<&'a RawValue>,
-    requests: Option<&'a RawValue>,
-    generate_content_request: Option<&'a RawValue>,
+    model: Option<&'a [u8]>,
+    stream: Option<&'a [u8]>,
+    max_tokens: Option<&'a [u8]>,
+    max_completion_tokens: Option<&'a [u8]>,
+    max_output_tokens: Option<&'a [u8]>,
+    prompt: Option<&'a [u8]>,
+    generation_config: Option<&'a [u8]>,
+    requests: Option<&'a [u8]>,
+    generate_content_request: Option<&'a [u8]>,
     /// What tells the conversation.
     told: Turns<'a>,
     /// Those that came more than once.
     twice: Vec<&'static str>,
-}
-
-/// The name of a field that matters.
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Name {
-    Model,
-    Stream,
-    MaxTokens,
-    MaxCompletionTokens,
-    #[serde(alias = "maxOutputTokens")]
-    MaxOutputTokens,
-    Prompt,
-    #[serde(alias = "generationConfig")]
-    GenerationConfig,
-    Requests,
-    #[serde(alias = "generateContentRequest")]
-    GenerateContentRequest,
-    #[serde(alias = "input", alias = "contents")]
-    Messages,
-    #[serde(alias = "instructions", alias = "systemInstruction", alias = "system_instruction")]
-    System,
-    Tools,
-    Metadata,
-    #[serde(alias = "cachedContent", alias = "cached_content")]
-    PromptCacheKey,
-    PreviousResponseId,
-    Conversation,
-    #[serde(other)]
-    Other,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
@@ -121,19 +92,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Fields::default();
-                while let Some(name) = object.next_key::<Name>()? {
-                    match fields.place(&name) {
-                        Some((label, place)) => {
-                            let again = place.replace(object.next_value()?).is_some();
-                            if again && !fields.twice.contains(&label) {
-                                fields.twice.push(label);
-                            }
-                        }
-                        None => match fields.told(&name) {
-                            Some(place) => *place = Some(object.next_value()?),
-                            None => drop(object.next_value::<IgnoredAny>()?),
-                        },
-                    }
+                while let Some((name, value)) = object.next_entry::<Str<'de>, &'de RawValue>()? {
+                    fields.note(name.as_bytes(), value.get().as_bytes());
                 }
                 Ok(fields)
             }
@@ -143,53 +103,69 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn place(&mut self, name: &Name) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
+    /// Reads a whole document.
+    fn of(body: &'a [u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(body)?;
+        let fields = Fields::take(&mut cursor)?;
+        cursor.end().map(|()| fields)
+    }
+
+    /// Reads a document that could not be read, to say why.
+    fn of_odd(body: &'a [u8]) -> Result<Self, Malformed> {
+        serde_json::from_str(text(body)?).map_err(|fault| syntax_error(body, &fault))
+    }
+
+    /// Reads the object that comes next.
+    fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
+        let mut fields = Fields::default();
+        cursor.members(|cursor, name| cursor.value().map(|value| fields.note(name, value)))?;
+        Some(fields)
+    }
+
+    fn note(&mut self, name: &[u8], value: &'a [u8]) {
+        if let Some(place) = self.told(name) {
+            *place = Some(value);
+        } else if let Some((label, place)) = self.place(name) {
+            let again = place.replace(value).is_some();
+            if again && !self.twice.contains(&label) {
+                self.twice.push(label);
+            }
+        }
+    }
+
+    fn place(&mut self, name: &[u8]) -> Option<(&'static str, &mut Option<&'a [u8]>)> {
         Some(match name {
-            Name::Model => ("model", &mut self.model),
-            Name::Stream => ("stream", &mut self.stream),
-            Name::MaxTokens => ("max_tokens", &mut self.max_tokens),
-            Name::MaxCompletionTokens => ("max_completion_tokens", &mut self.max_completion_tokens),
-            Name::MaxOutputTokens => ("max_output_tokens", &mut self.max_output_tokens),
-            Name::Prompt => ("prompt", &mut self.prompt),
-            Name::GenerationConfig => ("generationConfig", &mut self.generation_config),
-            Name::Requests => ("requests", &mut self.requests),
-            Name::GenerateContentRequest => ("generateContentRequest", &mut self.generate_content_request),
-            Name::Messages
-            | Name::System
-            | Name::Tools
-            | Name::Metadata
-            | Name::PromptCacheKey
-            | Name::PreviousResponseId
-            | Name::Conversation
-            | Name::Other => return None,
+            b"model" => ("model", &mut self.model),
+            b"stream" => ("stream", &mut self.stream),
+            b"max_tokens" => ("max_tokens", &mut self.max_tokens),
+            b"max_completion_tokens" => ("max_completion_tokens", &mut self.max_completion_tokens),
+            b"max_output_tokens" | b"maxOutputTokens" => ("max_output_tokens", &mut self.max_output_tokens),
+            b"prompt" => ("prompt", &mut self.prompt),
+            b"generation_config" | b"generationConfig" => ("generationConfig", &mut self.generation_config),
+            b"requests" => ("requests", &mut self.requests),
+            b"generate_content_request" | b"generateContentRequest" => {
+                ("generateContentRequest", &mut self.generate_content_request)
+            }
+            _ => return None,
         })
     }
 
     /// The places of what tells the conversation. It may stand there twice: which one counts is for the provider to say.
-    fn told(&mut self, name: &Name) -> Option<&mut Option<&'a RawValue>> {
-        match name {
-            Name::Messages => Some(&mut self.told.turns),
-            Name::System => Some(&mut self.told.system),
-            Name::Tools => Some(&mut self.told.tools),
-            Name::Metadata => Some(&mut self.told.metadata),
-            Name::PromptCacheKey => Some(&mut self.told.cache_key),
-            Name::PreviousResponseId => Some(&mut self.told.previous_response_id),
-            Name::Conversation => Some(&mut self.told.conversation),
-            Name::Model
-            | Name::Stream
-            | Name::MaxTokens
-            | Name::MaxCompletionTokens
-            | Name::MaxOutputTokens
-            | Name::Prompt
-            | Name::GenerationConfig
-            | Name::Requests
-            | Name::GenerateContentRequest
-            | Name::Other => None,
-        }
+    fn told(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
+        Some(match name {
+            b"messages" | b"input" | b"contents" => &mut self.told.turns,
+            b"system" | b"instructions" | b"systemInstruction" | b"system_instruction" => &mut self.told.system,
+            b"tools" => &mut self.told.tools,
+            b"metadata" => &mut self.told.metadata,
+            b"prompt_cache_key" | b"cachedContent" | b"cached_content" => &mut self.told.cache_key,
+            b"previous_response_id" => &mut self.told.previous_response_id,
+            b"conversation" => &mut self.told.conversation,
+            _ => return None,
+        })
     }
 
     fn asks_for_stream(&self) -> bool {
-        self.stream.is_some_and(|value| value.get() == "true")
+        self.stream == Some(b"true")
     }
 
     fn max_tokens(&self) -> Option<u64> {
@@ -197,10 +173,10 @@ impl<'a> Fields<'a> {
         limits.into_iter().flatten().filter_map(count).max()
     }
 
-    fn name_model(&self, endpoint: &Endpoint, body: &str, envelope: &mut Envelope) -> Result<(), Malformed> {
-        let Some(value) = self.model.filter(|value| value.get() != "null") else {
+    fn name_model(&self, endpoint: &Endpoint, body: &[u8], envelope: &mut Envelope) -> Result<(), Malformed> {
+        let Some(value) = self.model.filter(|value| *value != b"null") else {
             // A stored prompt brings its own model.
-            let by_prompt = matches!(endpoint, Endpoint::Responses) && self.prompt.is_some_and(|p| p.get() != "null");
+            let by_prompt = matches!(endpoint, Endpoint::Responses) && self.prompt.is_some_and(|p| p != b"null");
             if needs_model(endpoint) && !by_prompt {
                 return Err(Malformed::at("model", "the request body names no `model`"));
             }
@@ -215,19 +191,19 @@ impl<'a> Fields<'a> {
         if model.len() > MAX_MODEL {
             return Err(Malformed::at("model", format!("`model` is longer than {MAX_MODEL} bytes")));
         }
-        envelope.model_spans.extend(span(body, value.get()));
+        envelope.model_spans.extend(span(body, value));
         envelope.model = Some(model);
         Ok(())
     }
 
     /// Google's model stands in the path; some calls repeat it in the body, alone or in each request of a batch.
-    fn name_google_models(&self, body: &str, envelope: &mut Envelope) -> Result<(), Malformed> {
+    fn name_google_models(&self, body: &[u8], envelope: &mut Envelope) -> Result<(), Malformed> {
         let mut named = Vec::new();
         named.extend(self.model);
         if let Some(inner) = self.generate_content_request.and_then(model_of) {
             named.push(inner);
         }
-        if let Some(batch) = self.requests.and_then(|list| serde_json::from_str::<Batch<'_>>(list.get()).ok()) {
+        if let Some(batch) = self.requests.and_then(Batch::of) {
             named.extend(batch.models);
             if batch.too_many {
                 return Err(Malformed::at("requests", format!("`requests` holds more than {MAX_BATCH} models")));
@@ -244,8 +220,8 @@ impl<'a> Fields<'a> {
                 Some(_) => {}
                 None => envelope.model = Some(name.to_owned()),
             }
-            let whole = span(body, value.get());
-            envelope.model_spans.extend(whole.map(|whole| behind_prefix(value.get(), whole)));
+            let whole = span(body, value);
+            envelope.model_spans.extend(whole.map(|whole| behind_prefix(value, whole)));
         }
         envelope.model_spans.sort_by_key(|span| span.start);
         Ok(())
@@ -253,62 +229,56 @@ impl<'a> Fields<'a> {
 }
 
 /// The part of a string behind a plainly written `models/`, else all of it.
-fn behind_prefix(raw: &str, whole: Range<usize>) -> Range<usize> {
-    const PREFIX: &str = "\"models/";
+fn behind_prefix(raw: &[u8], whole: Range<usize>) -> Range<usize> {
+    const PREFIX: &[u8] = b"\"models/";
     if raw.starts_with(PREFIX) { whole.start + PREFIX.len()..whole.end - 1 } else { whole }
 }
 
 /// The `model` values of a batch.
 #[derive(Default)]
 struct Batch<'a> {
-    models: Vec<&'a RawValue>,
+    models: Vec<&'a [u8]>,
     too_many: bool,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Batch<'a> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Batch<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
+impl<'a> Batch<'a> {
+    fn of(list: &'a [u8]) -> Option<Self> {
+        let mut batch = Batch::default();
+        Cursor::again(list).elements(|cursor| {
+            if cursor.peek()? != b'{' {
+                return cursor.skip();
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Batch<'de>, A::Error> {
-                let mut batch = Batch::default();
-                while let Some(lenient::Maybe(request)) = list.next_element::<lenient::Maybe<Fields<'de>>>()? {
-                    let Some(model) = request.and_then(|request| request.model) else { continue };
-                    batch.too_many |= batch.models.len() >= MAX_BATCH;
-                    if !batch.too_many {
-                        batch.models.push(model);
-                    }
-                }
-                Ok(batch)
+            let Some(model) = Fields::take(cursor)?.model else { return Some(()) };
+            batch.too_many |= batch.models.len() >= MAX_BATCH;
+            if !batch.too_many {
+                batch.models.push(model);
             }
-        }
-        input.deserialize_seq(Reader)
+            Some(())
+        })?;
+        Some(batch)
     }
 }
 
-fn model_of(request: &RawValue) -> Option<&RawValue> {
-    serde_json::from_str::<Fields<'_>>(request.get()).ok()?.model
+fn model_of(request: &[u8]) -> Option<&[u8]> {
+    Fields::take(&mut Cursor::again(request))?.model
 }
 
-fn max_in_config(config: &RawValue) -> Option<u64> {
-    serde_json::from_str::<Fields<'_>>(config.get()).ok()?.max_output_tokens.and_then(count)
+fn max_in_config(config: &[u8]) -> Option<u64> {
+    Fields::take(&mut Cursor::again(config))?.max_output_tokens.and_then(count)
 }
 
-fn string(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
+fn string(value: &[u8]) -> Option<String> {
+    Cursor::again(value).string()?.said().map(Cow::into_owned)
 }
 
 /// A whole number, however it is written.
-fn count(value: &RawValue) -> Option<u64> {
-    let text = value.get();
+fn count(number: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(number).ok()?;
     text.parse().ok().or_else(|| text.parse().ok().and_then(lenient::whole))
 }
 
 /// Where a value borrowed from the body stands in it.
-fn span(body: &str, value: &str) -> Option<Range<usize>> {
+fn span(body: &[u8], value: &[u8]) -> Option<Range<usize>> {
     let start = (value.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
     let end = start.checked_add(value.len())?;
     (end <= body.len()).then_some(start..end)
@@ -350,4 +320,18 @@ fn position(body: &[u8], offset: usize) -> (usize, usize) {
     let before = body.get(..offset).unwrap_or(body);
     let line_start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
     (memchr::memchr_iter(b'\n', before).count() + 1, offset - line_start + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::damaged;
+
+    #[test]
+    fn recorded_and_damaged_requests_are_read_as_serde_reads_them() {
+        damaged::each_request(|body| {
+            let (quick, full) = (Fields::of(body), Fields::of_odd(body).ok());
+            assert_eq!(format!("{quick:?}"), format!("{full:?}"), "{}", body.escape_ascii());
+        });
+    }
 }

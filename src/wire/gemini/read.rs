@@ -2,8 +2,9 @@
 
 use super::usage::UsageMetadata;
 use crate::wire::{
+    cursor::Cursor,
     elements::{self, Elements},
-    lenient::{self, Count, Filled, Many, Maybe, Word},
+    lenient::{self, Count, Fact, Filled, Many, Maybe, Word, facts},
     tap::Seen,
     telltale::{Key, Keys, key, keys},
     upstream_error,
@@ -19,49 +20,54 @@ static FINISH: Key = key!("finishReason");
 static TELLTALES: Keys = keys!("usageMetadata", "finishReason", "error", "blockReason");
 static MODEL: Key = key!("modelVersion");
 
-/// One chunk of a stream, or a whole reply.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    response_id: Word<'a>,
-    #[serde(borrow)]
-    model_version: Word<'a>,
-    #[serde(borrow)]
-    candidates: Many<Candidate<'a>>,
-    #[serde(borrow)]
-    prompt_feedback: Maybe<Feedback<'a>>,
-    usage_metadata: Maybe<UsageMetadata>,
-    error: Filled,
-    detail: Filled,
-    message: Filled,
+facts! {
+    /// One chunk of a stream, or a whole reply.
+    struct Chunk<'a> {
+        b"responseId" => response_id: Word<'a>,
+        b"modelVersion" => model_version: Word<'a>,
+        b"candidates" => candidates: Many<Candidate<'a>>,
+        b"promptFeedback" => prompt_feedback: Maybe<Feedback<'a>>,
+        b"usageMetadata" => usage_metadata: Maybe<UsageMetadata>,
+        b"error" => error: Filled,
+        b"detail" => detail: Filled,
+        b"message" => message: Filled,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Candidate<'a> {
-    index: Count,
-    #[serde(borrow)]
-    finish_reason: Word<'a>,
-    content: Maybe<Content>,
+facts! {
+    struct Candidate<'a> {
+        b"index" => index: Count,
+        b"finishReason" => finish_reason: Word<'a>,
+        b"content" => content: Maybe<Content>,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Content {
-    parts: Many<Part>,
+facts! {
+    struct Content {
+        b"parts" => parts: Many<Part>,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Feedback<'a> {
-    #[serde(borrow)]
-    block_reason: Word<'a>,
+facts! {
+    struct Feedback<'a> {
+        b"blockReason" => block_reason: Word<'a>,
+    }
 }
 
 /// Whether a part holds anything. Its kinds keep growing, so every field counts but the mark of a thought.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Part(bool);
+
+impl<'json> Fact<'json> for Part {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        json.members(|json, name| {
+            let mut value = Filled::default();
+            value.take(json)?;
+            self.0 |= value.0 && name != b"thought";
+            Some(())
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
@@ -188,6 +194,7 @@ pub(super) fn clipped(tail: &[u8], seen: &mut Seen) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::damaged;
     use crate::wire::tap::{Shape, Tap};
     use bytes::Bytes;
 
@@ -201,6 +208,11 @@ mod tests {
                 tap.seen.clone()
             })
             .collect()
+    }
+
+    #[test]
+    fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
+        damaged::each_reply(|json| lenient::agree::<Chunk<'_>>(json));
     }
 
     fn whole(body: &str) -> Seen {

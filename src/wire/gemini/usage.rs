@@ -1,17 +1,19 @@
 //! Usage as Google writes it.
 
-use crate::wire::{Usage, lenient::Count};
-use serde::Deserialize;
+use crate::wire::{
+    Usage,
+    lenient::{Count, facts},
+};
 
-/// A `usageMetadata` object.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct UsageMetadata {
-    prompt_token_count: Count,
-    tool_use_prompt_token_count: Count,
-    cached_content_token_count: Count,
-    candidates_token_count: Count,
-    thoughts_token_count: Count,
+facts! {
+    /// A `usageMetadata` object.
+    pub(super) struct UsageMetadata {
+        b"promptTokenCount" => prompt_token_count: Count,
+        b"toolUsePromptTokenCount" => tool_use_prompt_token_count: Count,
+        b"cachedContentTokenCount" => cached_content_token_count: Count,
+        b"candidatesTokenCount" => candidates_token_count: Count,
+        b"thoughtsTokenCount" => thoughts_token_count: Count,
+    }
 }
 
 impl UsageMetadata {

@@ -4,12 +4,11 @@
 use super::usage::UsageObject;
 use crate::wire::{
     Usage,
-    lenient::{self, Count, Filled, Many, Maybe, Word},
+    lenient::{self, Count, Filled, Many, Maybe, Word, facts},
     tap::Seen,
     telltale::{Key, Keys, key, keys},
     upstream_error,
 };
-use serde::Deserialize;
 
 static USAGE: Key = key!("usage");
 static FINISH: Key = key!("finish_reason");
@@ -19,79 +18,73 @@ static TELLTALES: Keys = keys!("choices", "finish_reason", "usage", "error");
 /// The place of `choices` among them.
 const CHOICES: usize = 0;
 
-/// One chunk of a stream, or a whole reply: the facts in both stand at the same places.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    id: Word<'a>,
-    #[serde(borrow)]
-    model: Word<'a>,
-    created: Count,
-    #[serde(borrow, rename = "type")]
-    kind: Word<'a>,
-    #[serde(borrow)]
-    object: Word<'a>,
-    #[serde(borrow)]
-    choices: Many<Choice<'a>>,
-    usage: Maybe<UsageObject>,
-    x_groq: Maybe<Groq>,
-    meta: Maybe<Meta>,
-    error: Filled,
-    detail: Filled,
-    errors: Filled,
-    message: Filled,
-    delta: Filled,
-    data: Filled,
-    results: Filled,
-    text: Filled,
+facts! {
+    /// One chunk of a stream, or a whole reply: the facts in both stand at the same places.
+    struct Chunk<'a> {
+        b"id" => id: Word<'a>,
+        b"model" => model: Word<'a>,
+        b"created" => created: Count,
+        b"type" => kind: Word<'a>,
+        b"object" => object: Word<'a>,
+        b"choices" => choices: Many<Choice<'a>>,
+        b"usage" => usage: Maybe<UsageObject>,
+        b"x_groq" => x_groq: Maybe<Box<Groq>>,
+        b"meta" => meta: Maybe<Box<Meta>>,
+        b"error" => error: Filled,
+        b"detail" => detail: Filled,
+        b"errors" => errors: Filled,
+        b"message" => message: Filled,
+        b"delta" => delta: Filled,
+        b"data" => data: Filled,
+        b"results" => results: Filled,
+        b"text" => text: Filled,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Choice<'a> {
-    index: Count,
-    #[serde(borrow)]
-    finish_reason: Word<'a>,
-    delta: Maybe<Delta>,
-    message: Maybe<Delta>,
-    text: Filled,
+facts! {
+    struct Choice<'a> {
+        b"index" => index: Count,
+        b"finish_reason" => finish_reason: Word<'a>,
+        b"delta" => delta: Maybe<Delta>,
+        b"message" => message: Maybe<Delta>,
+        b"text" => text: Filled,
+    }
 }
 
-/// The parts of a delta (or message) that an answer can consist of. Fields beside them (`role`, `channel`, `token_id`,
-/// content filter results) say something about the answer, but are not part of it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Delta {
-    content: Filled,
-    refusal: Filled,
-    tool_calls: Filled,
-    function_call: Filled,
-    audio: Filled,
-    annotations: Filled,
-    images: Filled,
-    reasoning: Filled,
-    reasoning_content: Filled,
-    reasoning_text: Filled,
-    reasoning_details: Filled,
-    thinking: Filled,
-    thinking_blocks: Filled,
-    executed_tools: Filled,
+facts! {
+    /// The parts of a delta (or message) that an answer can consist of. Fields beside them (`role`, `channel`, `token_id`,
+    /// content filter results) say something about the answer, but are not part of it.
+    struct Delta {
+        b"content" => content: Filled,
+        b"refusal" => refusal: Filled,
+        b"tool_calls" => tool_calls: Filled,
+        b"function_call" => function_call: Filled,
+        b"audio" => audio: Filled,
+        b"annotations" => annotations: Filled,
+        b"images" => images: Filled,
+        b"reasoning" => reasoning: Filled,
+        b"reasoning_content" => reasoning_content: Filled,
+        b"reasoning_text" => reasoning_text: Filled,
+        b"reasoning_details" => reasoning_details: Filled,
+        b"thinking" => thinking: Filled,
+        b"thinking_blocks" => thinking_blocks: Filled,
+        b"executed_tools" => executed_tools: Filled,
+    }
 }
 
-/// Groq's own corner.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Groq {
-    usage: Maybe<UsageObject>,
+facts! {
+    /// Groq's own corner.
+    struct Groq {
+        b"usage" => usage: Maybe<UsageObject>,
+    }
 }
 
-/// Cohere's own corner, in rerank replies.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Meta {
-    tokens: Maybe<UsageObject>,
-    billed_units: Maybe<UsageObject>,
+facts! {
+    /// Cohere's own corner, in rerank replies.
+    struct Meta {
+        b"tokens" => tokens: Maybe<UsageObject>,
+        b"billed_units" => billed_units: Maybe<UsageObject>,
+    }
 }
 
 impl Delta {
@@ -264,6 +257,7 @@ pub(crate) fn last_usage(tail: &[u8]) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::damaged;
     use crate::wire::tap::{Shape, Tap};
     use bytes::Bytes;
 
@@ -277,6 +271,11 @@ mod tests {
                 tap.seen.clone()
             })
             .collect()
+    }
+
+    #[test]
+    fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
+        damaged::each_reply(|json| lenient::agree::<Chunk<'_>>(json));
     }
 
     fn whole(body: &str) -> Seen {

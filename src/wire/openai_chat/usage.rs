@@ -5,67 +5,62 @@
 
 use crate::wire::{
     Usage,
-    lenient::{Count, Maybe},
+    lenient::{Count, Maybe, facts},
 };
-use serde::Deserialize;
 
-/// A `usage` object.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct UsageObject {
-    prompt_tokens: Count,
-    input_tokens: Count,
-    completion_tokens: Count,
-    output_tokens: Count,
-    total_tokens: Count,
-    prompt_tokens_details: Maybe<InputDetails>,
-    input_tokens_details: Maybe<InputDetails>,
-    completion_tokens_details: Maybe<OutputDetails>,
-    output_tokens_details: Maybe<OutputDetails>,
-    /// Moonshot, Together, Hugging Face.
-    cached_tokens: Count,
-    /// Mistral.
-    num_cached_tokens: Count,
-    /// DeepSeek.
-    prompt_cache_hit_tokens: Count,
-    /// xAI.
-    num_server_side_tools_used: Count,
-    /// OpenRouter.
-    server_tool_use_details: Maybe<ServerTools>,
+facts! {
+    /// A `usage` object.
+    pub(crate) struct UsageObject {
+        b"prompt_tokens" => prompt_tokens: Count,
+        b"input_tokens" => input_tokens: Count,
+        b"completion_tokens" => completion_tokens: Count,
+        b"output_tokens" => output_tokens: Count,
+        b"total_tokens" => total_tokens: Count,
+        b"prompt_tokens_details" => prompt_tokens_details: Maybe<InputDetails>,
+        b"input_tokens_details" => input_tokens_details: Maybe<InputDetails>,
+        b"completion_tokens_details" => completion_tokens_details: Maybe<OutputDetails>,
+        b"output_tokens_details" => output_tokens_details: Maybe<OutputDetails>,
+        /// Moonshot, Together, Hugging Face.
+        b"cached_tokens" => cached_tokens: Count,
+        /// Mistral.
+        b"num_cached_tokens" => num_cached_tokens: Count,
+        /// DeepSeek.
+        b"prompt_cache_hit_tokens" => prompt_cache_hit_tokens: Count,
+        /// xAI.
+        b"num_server_side_tools_used" => num_server_side_tools_used: Count,
+        /// OpenRouter.
+        b"server_tool_use_details" => server_tool_use_details: Maybe<ServerTools>,
+    }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct InputDetails {
-    cached_tokens: Count,
-    cache_write_tokens: Count,
+facts! {
+    struct InputDetails {
+        b"cached_tokens" => cached_tokens: Count,
+        b"cache_write_tokens" => cache_write_tokens: Count,
+    }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct OutputDetails {
-    reasoning_tokens: Count,
+facts! {
+    struct OutputDetails {
+        b"reasoning_tokens" => reasoning_tokens: Count,
+    }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct ServerTools {
-    web_search_requests: Count,
+facts! {
+    struct ServerTools {
+        b"web_search_requests" => web_search_requests: Count,
+    }
 }
 
 impl UsageObject {
     /// The counts without overlap.
     pub(crate) fn counts(&self) -> Usage {
         let details = self.prompt_tokens_details.0.as_ref().or(self.input_tokens_details.0.as_ref());
-        let cache_read = [
-            details.and_then(|d| d.cached_tokens.0),
-            self.cached_tokens.0,
-            self.num_cached_tokens.0,
-            self.prompt_cache_hit_tokens.0,
-        ]
-        .into_iter()
-        .flatten()
-        .max();
+        let cache_read = details
+            .and_then(|d| d.cached_tokens.0)
+            .max(self.cached_tokens.0)
+            .max(self.num_cached_tokens.0)
+            .max(self.prompt_cache_hit_tokens.0);
         let cache_write = details.and_then(|d| d.cache_write_tokens.0);
         let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
         let tools = self.server_tool_use_details.0.as_ref().and_then(|t| t.web_search_requests.0);

@@ -2,70 +2,59 @@
 
 use super::server_tools::Item;
 use crate::wire::{
-    lenient::{self, Count, Filled, Many, Maybe, Word},
+    lenient::{self, Count, Filled, Many, Maybe, Word, facts},
     openai_chat::{UsageObject, last_usage},
     tap::Seen,
     telltale::{Key, key},
     upstream_error,
 };
-use serde::Deserialize;
 
 static TYPE: Key = key!("type");
 static MODEL: Key = key!("model");
 static ERROR: Key = key!("error");
 static REASON: Key = key!("reason");
 
-/// One stream event.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Event<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Word<'a>,
-    #[serde(borrow)]
-    response: Maybe<Response<'a>>,
-    #[serde(borrow)]
-    item: Maybe<Item<'a>>,
-    part: Maybe<Part>,
-    delta: Filled,
+facts! {
+    /// One stream event.
+    struct Event<'a> {
+        b"type" => kind: Word<'a>,
+        b"response" => response: Maybe<Response<'a>>,
+        b"item" => item: Maybe<Item<'a>>,
+        b"part" => part: Maybe<Part>,
+        b"delta" => delta: Filled,
+    }
 }
 
-/// The response object: a whole reply, or what the first and last events of a stream carry.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Response<'a> {
-    #[serde(borrow)]
-    id: Word<'a>,
-    #[serde(borrow)]
-    model: Word<'a>,
-    #[serde(borrow)]
-    status: Word<'a>,
-    #[serde(borrow, rename = "type")]
-    kind: Word<'a>,
-    created_at: Count,
-    #[serde(borrow)]
-    incomplete_details: Maybe<Incomplete<'a>>,
-    usage: Maybe<UsageObject>,
-    #[serde(borrow)]
-    output: Many<Item<'a>>,
-    error: Filled,
-    detail: Filled,
-    message: Filled,
-    object: Filled,
+facts! {
+    /// The response object: a whole reply, or what the first and last events of a stream carry.
+    struct Response<'a> {
+        b"id" => id: Word<'a>,
+        b"model" => model: Word<'a>,
+        b"status" => status: Word<'a>,
+        b"type" => kind: Word<'a>,
+        b"created_at" => created_at: Count,
+        b"incomplete_details" => incomplete_details: Maybe<Incomplete<'a>>,
+        b"usage" => usage: Maybe<UsageObject>,
+        b"output" => output: Many<Item<'a>>,
+        b"error" => error: Filled,
+        b"detail" => detail: Filled,
+        b"message" => message: Filled,
+        b"object" => object: Filled,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Incomplete<'a> {
-    #[serde(borrow)]
-    reason: Word<'a>,
+facts! {
+    struct Incomplete<'a> {
+        b"reason" => reason: Word<'a>,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Part {
-    text: Filled,
-    refusal: Filled,
-    annotations: Filled,
+facts! {
+    struct Part {
+        b"text" => text: Filled,
+        b"refusal" => refusal: Filled,
+        b"annotations" => annotations: Filled,
+    }
 }
 
 impl Response<'_> {
@@ -231,6 +220,7 @@ pub(super) fn clipped(name: &[u8], head: &[u8], tail: &[u8], seen: &mut Seen) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::damaged;
     use crate::wire::tap::{Shape, Tap};
     use bytes::Bytes;
 
@@ -244,6 +234,11 @@ mod tests {
                 tap.seen.clone()
             })
             .collect()
+    }
+
+    #[test]
+    fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
+        damaged::each_reply(|json| lenient::agree::<Response<'_>>(json));
     }
 
     fn whole(body: &str) -> Seen {

@@ -3,27 +3,23 @@
 //! Searches of the web and of files. Opening a page that was found, MCP and image generation cost tokens only, and
 //! code runs in containers that are billed by time.
 
-use crate::wire::lenient::{Filled, Maybe, Word};
-use serde::Deserialize;
+use crate::wire::lenient::{Filled, Maybe, Word, facts};
 
-/// An output item, as far as it is looked at to count it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Item<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Word<'a>,
-    #[serde(borrow)]
-    action: Maybe<Action<'a>>,
-    pub(super) content: Filled,
-    pub(super) summary: Filled,
+facts! {
+    /// An output item, as far as it is looked at to count it.
+    pub(super) struct Item<'a> {
+        b"type" => pub(super) kind: Word<'a>,
+        b"action" => action: Maybe<Action<'a>>,
+        b"content" => pub(super) content: Filled,
+        b"summary" => pub(super) summary: Filled,
+    }
 }
 
-/// What a call does.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Action<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Word<'a>,
+facts! {
+    /// What a call does.
+    pub(super) struct Action<'a> {
+        b"type" => pub(super) kind: Word<'a>,
+    }
 }
 
 impl Item<'_> {
