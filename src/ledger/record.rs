@@ -116,11 +116,7 @@ impl<'r> Record<'r> {
             }
         }
         let [a, b, c, d, e, f, g, h, cost, first_micros] = maybes;
-        let mut texts = [""; TEXTS];
-        for text in &mut texts {
-            let length = u16::from_le_bytes(rest.array()?);
-            *text = str::from_utf8(rest.take(usize::from(length))?).ok()?;
-        }
+        let texts = rest.texts()?;
         let counts = [a, b, c, d, e, f, g, h];
         let stream = stream == 1;
         rest.0.is_empty().then_some(Record {
@@ -172,6 +168,23 @@ impl<'r> Rest<'r> {
             *number = u64::from_le_bytes(self.array()?);
         }
         Some(numbers)
+    }
+
+    fn texts(&mut self) -> Option<[&'r str; TEXTS]> {
+        let all = self.0;
+        // The length of a short text is made of characters too: then one look at everything does for all texts.
+        let whole = str::from_utf8(all).ok();
+        let mut texts = [""; TEXTS];
+        for text in &mut texts {
+            let length = usize::from(u16::from_le_bytes(self.array()?));
+            let start = all.len() - self.0.len();
+            let bytes = self.take(length)?;
+            *text = match whole {
+                Some(whole) => whole.get(start..start + length)?,
+                None => str::from_utf8(bytes).ok()?,
+            };
+        }
+        Some(texts)
     }
 }
 

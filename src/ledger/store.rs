@@ -9,7 +9,10 @@ use super::{
     settings::LedgerSettings,
     sums::{self, Pending},
 };
-use rusqlite::{Connection, Statement, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, Statement, Transaction, TransactionBehavior, params,
+    types::{ToSqlOutput, ValueRef},
+};
 use std::{
     iter,
     path::{Path, PathBuf},
@@ -103,9 +106,10 @@ impl Store {
         self.pending.expect(rolled, last);
         let (mut seq, mut new) = (last, 0);
         {
-            let mut statement = change.prepare_cached(&self.insert)?;
+            let mut insert =
+                Insert { statement: &mut *change.prepare_cached(&self.insert)?, bound: [None; WRITTEN.len()] };
             for row in rows {
-                if insert_one(&mut statement, seq + 1, &row)? {
+                if insert.row(seq + 1, &row)? {
                     (seq, new) = (seq + 1, new + 1);
                     self.pending.add(seq, &row);
                 }
@@ -164,7 +168,7 @@ fn bounds(change: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
 
 fn insert() -> String {
     let places = (1..=1 + WRITTEN.len()).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
-    format!("INSERT OR IGNORE INTO attempts (seq, {}) VALUES ({places})", WRITTEN.join(", "))
+    format!("INSERT OR IGNORE INTO attempts ({}, seq) VALUES ({places})", WRITTEN.join(", "))
 }
 
 fn roll(table: &str, unit: &str, millis: u64) -> String {
@@ -182,35 +186,72 @@ pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Writes a row under this number, the columns in the order of [`WRITTEN`]. `false` where it was there already.
-fn insert_one(statement: &mut Statement<'_>, seq: i64, row: &Record<'_>) -> rusqlite::Result<bool> {
-    let whole = |number: Option<u64>| number.map(integer);
+/// The statement that writes rows.
+struct Insert<'i, 'c, 'r> {
+    statement: &'i mut Statement<'c>,
+    /// What its parameters hold.
+    bound: [Option<ValueRef<'r>>; WRITTEN.len()],
+}
+
+impl<'r> Insert<'_, '_, 'r> {
+    /// Writes a row under this number. `false` where it was there already.
+    fn row(&mut self, seq: i64, row: &Record<'r>) -> rusqlite::Result<bool> {
+        for ((place, bound), column) in iter::zip(iter::zip(1.., &mut self.bound), columns(row)) {
+            // SQLite copies a text that it is given, and most are those of the row before.
+            if *bound != Some(column) {
+                self.statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(column))?;
+                *bound = Some(column);
+            }
+        }
+        self.statement.raw_bind_parameter(1 + WRITTEN.len(), seq)?;
+        Ok(self.statement.raw_execute()? == 1)
+    }
+}
+
+/// What is written of a row, in the order of [`WRITTEN`].
+fn columns<'r>(row: &Record<'r>) -> [ValueRef<'r>; WRITTEN.len()] {
+    let text = |text: &'r str| ValueRef::Text(text.as_bytes());
+    let number = |number: u64| ValueRef::Integer(integer(number));
+    let maybe = |maybe: Option<u64>| maybe.map_or(ValueRef::Null, number);
     let [request, user, key, account, provider, call, model, served, of_client, of_upstream, outcome, failure, client] =
-        row.texts;
-    statement.raw_bind_parameter(1, seq)?;
-    statement.raw_bind_parameter(2, integer(row.began))?;
-    // The bits of the number, whatever their sign.
-    statement.raw_bind_parameter(3, row.exchange.cast_signed())?;
-    statement.raw_bind_parameter(4, row.attempt)?;
-    let texts = [request, user, key, account, provider, call, model, served, of_client, of_upstream];
-    for (at, text) in iter::zip(5.., texts) {
-        statement.raw_bind_parameter(at, text)?;
-    }
-    statement.raw_bind_parameter(15, row.stream)?;
-    statement.raw_bind_parameter(16, row.status)?;
-    statement.raw_bind_parameter(17, outcome)?;
-    statement.raw_bind_parameter(18, failure)?;
-    for (at, count) in iter::zip(19.., row.counts) {
-        statement.raw_bind_parameter(at, whole(count))?;
-    }
-    statement.raw_bind_parameter(27, row.estimates)?;
-    statement.raw_bind_parameter(28, whole(row.cost))?;
-    statement.raw_bind_parameter(29, whole(row.first_micros))?;
-    for (at, number) in iter::zip(30.., [row.total_micros, row.bytes_in, row.bytes_out]) {
-        statement.raw_bind_parameter(at, integer(number))?;
-    }
-    statement.raw_bind_parameter(33, client)?;
-    Ok(statement.raw_execute()? == 1)
+        row.texts.map(text);
+    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, server_tools, images] =
+        row.counts.map(maybe);
+    [
+        number(row.began),
+        // The bits of the number, whatever their sign.
+        ValueRef::Integer(row.exchange.cast_signed()),
+        number(row.attempt.into()),
+        request,
+        user,
+        key,
+        account,
+        provider,
+        call,
+        model,
+        served,
+        of_client,
+        of_upstream,
+        number(row.stream.into()),
+        number(row.status.into()),
+        outcome,
+        failure,
+        input,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        output,
+        reasoning,
+        server_tools,
+        images,
+        number(row.estimates.into()),
+        maybe(row.cost),
+        maybe(row.first_micros),
+        number(row.total_micros),
+        number(row.bytes_in),
+        number(row.bytes_out),
+        client,
+    ]
 }
 
 #[cfg(test)]
