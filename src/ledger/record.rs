@@ -8,6 +8,8 @@ use super::{count::KINDS, entry::Entry};
 /// How many texts a row has: request, user, key, account, provider, call, model, served, client's format, provider's
 /// format, outcome, failure, client's address.
 pub(super) const TEXTS: usize = 13;
+/// How many of them many rows share.
+pub(super) const SHARED: usize = TEXTS - 2;
 /// How many of a row's numbers may be unknown: the counts, the cost, the time to the first content.
 const MAYBES: usize = KINDS + 2;
 
@@ -63,10 +65,10 @@ impl<'r> Record<'r> {
         }
     }
 
-    /// What sums are kept by: user, key, account, provider, call, model, served.
-    pub(super) fn dimensions(&self) -> [&'r str; 7] {
-        let [_, user, key, account, provider, call, model, served, ..] = self.texts;
-        [user, key, account, provider, call, model, served]
+    /// What many rows share: all texts but the request's own and the client's address.
+    pub(super) fn shared(&self) -> [&'r str; SHARED] {
+        let [_, shared @ .., _] = self.texts;
+        shared
     }
 
     /// Whether it stands for a failure.

@@ -4,8 +4,9 @@
 //! left alone. Nothing here retries or waits longer than SQLite does for another process's transaction.
 
 use super::{
+    kinds::Kinds,
     record::Record,
-    schema::{self, DIMENSIONS, WRITTEN},
+    schema::{self, DIMENSIONS, OWN},
     settings::LedgerSettings,
     sums::{self, Pending},
 };
@@ -64,6 +65,7 @@ pub(super) struct Store {
     connection: Connection,
     insert: String,
     roll: [String; 2],
+    kinds: Kinds,
     /// The sums of what has been written since the last time that they went into their tables.
     pending: Pending,
 }
@@ -85,6 +87,7 @@ impl Store {
                 connection,
                 insert: insert(),
                 roll: [roll("hours", "hour", HOUR_MILLIS), roll("days", "day", DAY_MILLIS)],
+                kinds: Kinds::new(),
                 pending: Pending::default(),
             })
         };
@@ -96,6 +99,7 @@ impl Store {
         let written = self.write_all(rows);
         if written.is_err() {
             self.pending.doubt();
+            self.kinds.doubt();
         }
         Ok(written?)
     }
@@ -106,12 +110,12 @@ impl Store {
         self.pending.expect(rolled, last);
         let (mut seq, mut new) = (last, 0);
         {
-            let mut insert =
-                Insert { statement: &mut *change.prepare_cached(&self.insert)?, bound: [None; WRITTEN.len()] };
+            let mut insert = Insert { statement: &mut *change.prepare_cached(&self.insert)?, bound: [None; COLUMNS] };
             for row in rows {
-                if insert.row(seq + 1, &row)? {
+                let kind = self.kinds.of(&change, &row)?;
+                if insert.row(seq + 1, kind, &row)? {
                     (seq, new) = (seq + 1, new + 1);
-                    self.pending.add(seq, &row);
+                    self.pending.add(seq, kind, &row);
                 }
             }
         }
@@ -149,7 +153,7 @@ impl Store {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let gone = change
             .prepare_cached(
-                "DELETE FROM attempts WHERE seq IN (SELECT seq FROM attempts WHERE began < ?1 \
+                "DELETE FROM entries WHERE seq IN (SELECT seq FROM entries WHERE began < ?1 \
                  AND seq <= (SELECT value FROM meta WHERE name = 'rolled') LIMIT ?2)",
             )?
             .execute(params![integer(attempts_before), STEP])?;
@@ -159,16 +163,17 @@ impl Store {
     }
 }
 
-/// The last row that is summed up, and the last one that is there (or was: only what is summed up is let go of).
+/// The last row that is summed up, and the last one.
 fn bounds(change: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
-    const BOUNDS: &str = "SELECT value, max(value, coalesce((SELECT max(seq) FROM attempts), 0)) FROM meta \
-                          WHERE name = 'rolled'";
-    change.prepare_cached(BOUNDS)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+    let rolled =
+        change.prepare_cached("SELECT value FROM meta WHERE name = 'rolled'")?.query_row([], |row| row.get(0))?;
+    let last = change.prepare_cached(schema::LAST)?.query_row([], |row| row.get(0))?;
+    Ok((rolled, last))
 }
 
 fn insert() -> String {
-    let places = (1..=1 + WRITTEN.len()).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
-    format!("INSERT OR IGNORE INTO attempts ({}, seq) VALUES ({places})", WRITTEN.join(", "))
+    let places = (1..=1 + COLUMNS).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
+    format!("INSERT OR IGNORE INTO entries ({OWN}, seq) VALUES ({places})")
 }
 
 fn roll(table: &str, unit: &str, millis: u64) -> String {
@@ -190,31 +195,33 @@ pub(super) fn integer(number: u64) -> i64 {
 struct Insert<'i, 'c, 'r> {
     statement: &'i mut Statement<'c>,
     /// What its parameters hold.
-    bound: [Option<ValueRef<'r>>; WRITTEN.len()],
+    bound: [Option<ValueRef<'r>>; COLUMNS],
 }
 
 impl<'r> Insert<'_, '_, 'r> {
     /// Writes a row under this number. `false` where it was there already.
-    fn row(&mut self, seq: i64, row: &Record<'r>) -> rusqlite::Result<bool> {
-        for ((place, bound), column) in iter::zip(iter::zip(1.., &mut self.bound), columns(row)) {
+    fn row(&mut self, seq: i64, kind: i64, row: &Record<'r>) -> rusqlite::Result<bool> {
+        for ((place, bound), column) in iter::zip(iter::zip(1.., &mut self.bound), columns(kind, row)) {
             // SQLite copies a text that it is given, and most are those of the row before.
             if *bound != Some(column) {
                 self.statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(column))?;
                 *bound = Some(column);
             }
         }
-        self.statement.raw_bind_parameter(1 + WRITTEN.len(), seq)?;
+        self.statement.raw_bind_parameter(1 + COLUMNS, seq)?;
         Ok(self.statement.raw_execute()? == 1)
     }
 }
 
-/// What is written of a row, in the order of [`WRITTEN`].
-fn columns<'r>(row: &Record<'r>) -> [ValueRef<'r>; WRITTEN.len()] {
+/// How many columns a row has beside its number.
+const COLUMNS: usize = 22;
+
+/// What is written of a row, in the order of [`OWN`].
+fn columns<'r>(kind: i64, row: &Record<'r>) -> [ValueRef<'r>; COLUMNS] {
     let text = |text: &'r str| ValueRef::Text(text.as_bytes());
     let number = |number: u64| ValueRef::Integer(integer(number));
     let maybe = |maybe: Option<u64>| maybe.map_or(ValueRef::Null, number);
-    let [request, user, key, account, provider, call, model, served, of_client, of_upstream, outcome, failure, client] =
-        row.texts.map(text);
+    let [request, .., client] = row.texts.map(text);
     let [input, cache_read, cache_write, cache_write_1h, output, reasoning, server_tools, images] =
         row.counts.map(maybe);
     [
@@ -222,20 +229,11 @@ fn columns<'r>(row: &Record<'r>) -> [ValueRef<'r>; WRITTEN.len()] {
         // The bits of the number, whatever their sign.
         ValueRef::Integer(row.exchange.cast_signed()),
         number(row.attempt.into()),
+        ValueRef::Integer(kind),
         request,
-        user,
-        key,
-        account,
-        provider,
-        call,
-        model,
-        served,
-        of_client,
-        of_upstream,
+        client,
         number(row.stream.into()),
         number(row.status.into()),
-        outcome,
-        failure,
         input,
         cache_read,
         cache_write,
@@ -250,7 +248,6 @@ fn columns<'r>(row: &Record<'r>) -> [ValueRef<'r>; WRITTEN.len()] {
         number(row.total_micros),
         number(row.bytes_in),
         number(row.bytes_out),
-        client,
     ]
 }
 
