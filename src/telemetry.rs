@@ -131,6 +131,10 @@ impl Access<'_> {
 
 /// The start of a text that others chose, as long as a line can bear.
 fn clip(text: &str) -> &str {
+    // No text has more characters than bytes.
+    if text.len() <= Access::MOST_SHOWN {
+        return text;
+    }
     text.char_indices().nth(Access::MOST_SHOWN).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
 

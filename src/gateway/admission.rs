@@ -125,10 +125,12 @@ fn amounts(exchange: &Exchange, input: u64, output: u64) -> Amounts {
     let prices = &exchange.snapshot.config.prices;
     let images = u64::from(matches!(exchange.endpoint(), Some(Endpoint::Images(_))));
     let candidates = exchange.plan.iter().flat_map(|plan| plan.candidates.iter()).take(MOST_PRICED);
-    let cost = candidates.filter_map(|candidate| {
-        let price = prices.find(candidate.account.settings.provider.name(), &candidate.upstream_model)?;
-        Some(price.most_nanos(input, output, images))
-    });
+    let models = candidates.map(|candidate| (candidate.account.settings.provider.name(), &candidate.upstream_model));
+    // Most candidates are accounts of the same provider: what they ask is looked up once for those side by side.
+    let mut before = None;
+    let models = models.filter(|model| before.replace(*model) != Some(*model));
+    let cost =
+        models.filter_map(|(provider, model)| Some(prices.find(provider, model)?.most_nanos(input, output, images)));
     Amounts { tokens: input.saturating_add(output), requests: 1, cost_nanos: cost.max().unwrap_or(0) }
 }
 

@@ -94,6 +94,10 @@ const LONGEST_NAME: usize = 200;
 
 /// A text that others chose, as long as the ledger keeps it.
 pub fn clip(text: &str) -> String {
+    // No text has more characters than bytes.
+    if text.len() <= LONGEST_NAME {
+        return text.to_owned();
+    }
     text.char_indices().nth(LONGEST_NAME).map_or(text, |(end, _)| text.get(..end).unwrap_or(text)).to_owned()
 }
 

@@ -7,6 +7,7 @@
 pub mod count;
 pub mod entry;
 pub mod export;
+mod kinds;
 pub mod price;
 pub mod query;
 mod queue;

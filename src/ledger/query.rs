@@ -291,7 +291,7 @@ impl Reader {
         let (from, to) = (filter.from.unwrap_or(0), filter.to.unwrap_or(FAR));
         let sql = format!(
             "SELECT {} FROM attempts WHERE began >= {from} AND began < {to}{conditions} ORDER BY seq LIMIT {} OFFSET {}",
-            schema::WRITTEN.join(", "),
+            schema::SHOWN.join(", "),
             page.take,
             page.skip
         );

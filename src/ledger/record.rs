@@ -8,6 +8,8 @@ use super::{count::KINDS, entry::Entry};
 /// How many texts a row has: request, user, key, account, provider, call, model, served, client's format, provider's
 /// format, outcome, failure, client's address.
 pub(super) const TEXTS: usize = 13;
+/// How many of them many rows share.
+pub(super) const SHARED: usize = TEXTS - 2;
 /// How many of a row's numbers may be unknown: the counts, the cost, the time to the first content.
 const MAYBES: usize = KINDS + 2;
 
@@ -63,10 +65,10 @@ impl<'r> Record<'r> {
         }
     }
 
-    /// What sums are kept by: user, key, account, provider, call, model, served.
-    pub(super) fn dimensions(&self) -> [&'r str; 7] {
-        let [_, user, key, account, provider, call, model, served, ..] = self.texts;
-        [user, key, account, provider, call, model, served]
+    /// What many rows share: all texts but the request's own and the client's address.
+    pub(super) fn shared(&self) -> [&'r str; SHARED] {
+        let [_, shared @ .., _] = self.texts;
+        shared
     }
 
     /// Whether it stands for a failure.
@@ -116,11 +118,7 @@ impl<'r> Record<'r> {
             }
         }
         let [a, b, c, d, e, f, g, h, cost, first_micros] = maybes;
-        let mut texts = [""; TEXTS];
-        for text in &mut texts {
-            let length = u16::from_le_bytes(rest.array()?);
-            *text = str::from_utf8(rest.take(usize::from(length))?).ok()?;
-        }
+        let texts = rest.texts()?;
         let counts = [a, b, c, d, e, f, g, h];
         let stream = stream == 1;
         rest.0.is_empty().then_some(Record {
@@ -172,6 +170,23 @@ impl<'r> Rest<'r> {
             *number = u64::from_le_bytes(self.array()?);
         }
         Some(numbers)
+    }
+
+    fn texts(&mut self) -> Option<[&'r str; TEXTS]> {
+        let all = self.0;
+        // The length of a short text is made of characters too: then one look at everything does for all texts.
+        let whole = str::from_utf8(all).ok();
+        let mut texts = [""; TEXTS];
+        for text in &mut texts {
+            let length = usize::from(u16::from_le_bytes(self.array()?));
+            let start = all.len() - self.0.len();
+            let bytes = self.take(length)?;
+            *text = match whole {
+                Some(whole) => whole.get(start..start + length)?,
+                None => str::from_utf8(bytes).ok()?,
+            };
+        }
+        Some(texts)
     }
 }
 

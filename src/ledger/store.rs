@@ -4,12 +4,16 @@
 //! left alone. Nothing here retries or waits longer than SQLite does for another process's transaction.
 
 use super::{
+    kinds::Kinds,
     record::Record,
-    schema::{self, DIMENSIONS, WRITTEN},
+    schema::{self, DIMENSIONS, OWN},
     settings::LedgerSettings,
     sums::{self, Pending},
 };
-use rusqlite::{Connection, Statement, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, Statement, Transaction, TransactionBehavior, params,
+    types::{ToSqlOutput, ValueRef},
+};
 use std::{
     iter,
     path::{Path, PathBuf},
@@ -61,6 +65,7 @@ pub(super) struct Store {
     connection: Connection,
     insert: String,
     roll: [String; 2],
+    kinds: Kinds,
     /// The sums of what has been written since the last time that they went into their tables.
     pending: Pending,
 }
@@ -82,6 +87,7 @@ impl Store {
                 connection,
                 insert: insert(),
                 roll: [roll("hours", "hour", HOUR_MILLIS), roll("days", "day", DAY_MILLIS)],
+                kinds: Kinds::new(),
                 pending: Pending::default(),
             })
         };
@@ -93,6 +99,7 @@ impl Store {
         let written = self.write_all(rows);
         if written.is_err() {
             self.pending.doubt();
+            self.kinds.doubt();
         }
         Ok(written?)
     }
@@ -103,11 +110,12 @@ impl Store {
         self.pending.expect(rolled, last);
         let (mut seq, mut new) = (last, 0);
         {
-            let mut statement = change.prepare_cached(&self.insert)?;
+            let mut insert = Insert { statement: &mut *change.prepare_cached(&self.insert)?, bound: [None; COLUMNS] };
             for row in rows {
-                if insert_one(&mut statement, seq + 1, &row)? {
+                let kind = self.kinds.of(&change, &row)?;
+                if insert.row(seq + 1, kind, &row)? {
                     (seq, new) = (seq + 1, new + 1);
-                    self.pending.add(seq, &row);
+                    self.pending.add(seq, kind, &row);
                 }
             }
         }
@@ -145,7 +153,7 @@ impl Store {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let gone = change
             .prepare_cached(
-                "DELETE FROM attempts WHERE seq IN (SELECT seq FROM attempts WHERE began < ?1 \
+                "DELETE FROM entries WHERE seq IN (SELECT seq FROM entries WHERE began < ?1 \
                  AND seq <= (SELECT value FROM meta WHERE name = 'rolled') LIMIT ?2)",
             )?
             .execute(params![integer(attempts_before), STEP])?;
@@ -155,16 +163,17 @@ impl Store {
     }
 }
 
-/// The last row that is summed up, and the last one that is there (or was: only what is summed up is let go of).
+/// The last row that is summed up, and the last one.
 fn bounds(change: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
-    const BOUNDS: &str = "SELECT value, max(value, coalesce((SELECT max(seq) FROM attempts), 0)) FROM meta \
-                          WHERE name = 'rolled'";
-    change.prepare_cached(BOUNDS)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+    let rolled =
+        change.prepare_cached("SELECT value FROM meta WHERE name = 'rolled'")?.query_row([], |row| row.get(0))?;
+    let last = change.prepare_cached(schema::LAST)?.query_row([], |row| row.get(0))?;
+    Ok((rolled, last))
 }
 
 fn insert() -> String {
-    let places = (1..=1 + WRITTEN.len()).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
-    format!("INSERT OR IGNORE INTO attempts (seq, {}) VALUES ({places})", WRITTEN.join(", "))
+    let places = (1..=1 + COLUMNS).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
+    format!("INSERT OR IGNORE INTO entries ({OWN}, seq) VALUES ({places})")
 }
 
 fn roll(table: &str, unit: &str, millis: u64) -> String {
@@ -182,35 +191,64 @@ pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Writes a row under this number, the columns in the order of [`WRITTEN`]. `false` where it was there already.
-fn insert_one(statement: &mut Statement<'_>, seq: i64, row: &Record<'_>) -> rusqlite::Result<bool> {
-    let whole = |number: Option<u64>| number.map(integer);
-    let [request, user, key, account, provider, call, model, served, of_client, of_upstream, outcome, failure, client] =
-        row.texts;
-    statement.raw_bind_parameter(1, seq)?;
-    statement.raw_bind_parameter(2, integer(row.began))?;
-    // The bits of the number, whatever their sign.
-    statement.raw_bind_parameter(3, row.exchange.cast_signed())?;
-    statement.raw_bind_parameter(4, row.attempt)?;
-    let texts = [request, user, key, account, provider, call, model, served, of_client, of_upstream];
-    for (at, text) in iter::zip(5.., texts) {
-        statement.raw_bind_parameter(at, text)?;
+/// The statement that writes rows.
+struct Insert<'i, 'c, 'r> {
+    statement: &'i mut Statement<'c>,
+    /// What its parameters hold.
+    bound: [Option<ValueRef<'r>>; COLUMNS],
+}
+
+impl<'r> Insert<'_, '_, 'r> {
+    /// Writes a row under this number. `false` where it was there already.
+    fn row(&mut self, seq: i64, kind: i64, row: &Record<'r>) -> rusqlite::Result<bool> {
+        for ((place, bound), column) in iter::zip(iter::zip(1.., &mut self.bound), columns(kind, row)) {
+            // SQLite copies a text that it is given, and most are those of the row before.
+            if *bound != Some(column) {
+                self.statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(column))?;
+                *bound = Some(column);
+            }
+        }
+        self.statement.raw_bind_parameter(1 + COLUMNS, seq)?;
+        Ok(self.statement.raw_execute()? == 1)
     }
-    statement.raw_bind_parameter(15, row.stream)?;
-    statement.raw_bind_parameter(16, row.status)?;
-    statement.raw_bind_parameter(17, outcome)?;
-    statement.raw_bind_parameter(18, failure)?;
-    for (at, count) in iter::zip(19.., row.counts) {
-        statement.raw_bind_parameter(at, whole(count))?;
-    }
-    statement.raw_bind_parameter(27, row.estimates)?;
-    statement.raw_bind_parameter(28, whole(row.cost))?;
-    statement.raw_bind_parameter(29, whole(row.first_micros))?;
-    for (at, number) in iter::zip(30.., [row.total_micros, row.bytes_in, row.bytes_out]) {
-        statement.raw_bind_parameter(at, integer(number))?;
-    }
-    statement.raw_bind_parameter(33, client)?;
-    Ok(statement.raw_execute()? == 1)
+}
+
+/// How many columns a row has beside its number.
+const COLUMNS: usize = 22;
+
+/// What is written of a row, in the order of [`OWN`].
+fn columns<'r>(kind: i64, row: &Record<'r>) -> [ValueRef<'r>; COLUMNS] {
+    let text = |text: &'r str| ValueRef::Text(text.as_bytes());
+    let number = |number: u64| ValueRef::Integer(integer(number));
+    let maybe = |maybe: Option<u64>| maybe.map_or(ValueRef::Null, number);
+    let [request, .., client] = row.texts.map(text);
+    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, server_tools, images] =
+        row.counts.map(maybe);
+    [
+        number(row.began),
+        // The bits of the number, whatever their sign.
+        ValueRef::Integer(row.exchange.cast_signed()),
+        number(row.attempt.into()),
+        ValueRef::Integer(kind),
+        request,
+        client,
+        number(row.stream.into()),
+        number(row.status.into()),
+        input,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        output,
+        reasoning,
+        server_tools,
+        images,
+        number(row.estimates.into()),
+        maybe(row.cost),
+        maybe(row.first_micros),
+        number(row.total_micros),
+        number(row.bytes_in),
+        number(row.bytes_out),
+    ]
 }
 
 #[cfg(test)]

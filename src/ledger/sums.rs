@@ -11,16 +11,12 @@ use super::{
 use rusqlite::{Statement, Transaction};
 use std::{collections::HashMap, iter};
 
-/// The hour, and what else is kept apart.
-type Key = (u64, [Box<str>; 7]);
-
 /// The sums of the rows in a span of the file.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// By the key's bytes, so that a row is looked up without a copy of its texts.
-    groups: HashMap<Vec<u8>, (Key, [i64; SUMS.len()])>,
+    /// By the hour and the rows' kind.
+    groups: HashMap<(u64, i64), [i64; SUMS.len()]>,
     span: Option<Span>,
-    scratch: Vec<u8>,
 }
 
 /// Rows in the file, by their numbers.
@@ -56,32 +52,20 @@ impl Pending {
         self.span.filter(|span| span.from == rolled && span.to <= last).map(|span| span.to)
     }
 
-    /// A row has been written under this number.
-    pub(super) fn add(&mut self, seq: i64, row: &Record<'_>) {
+    /// A row of this kind has been written under this number.
+    pub(super) fn add(&mut self, seq: i64, kind: i64, row: &Record<'_>) {
         let Some(span) = &mut self.span else { return };
         span.to = seq;
-        let hour = row.began / HOUR_MILLIS;
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&hour.to_le_bytes());
-        for text in row.dimensions() {
-            self.scratch.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            self.scratch.extend_from_slice(text.as_bytes());
-        }
-        let added = sums(row);
-        if let Some((_, sums)) = self.groups.get_mut(self.scratch.as_slice()) {
-            iter::zip(sums, added).for_each(|(sum, value)| *sum += value);
-        } else {
-            let key = (hour, row.dimensions().map(Box::from));
-            self.groups.insert(self.scratch.clone(), (key, added));
-        }
+        let sums = self.groups.entry((row.began / HOUR_MILLIS, kind)).or_default();
+        iter::zip(sums, sums_of(row)).for_each(|(sum, value)| *sum += value);
     }
 
     /// Adds them to the tables of sums.
     pub(super) fn write(&self, change: &Transaction<'_>) -> rusqlite::Result<()> {
         for (table, unit, hours) in [("hours", "hour", 1), ("days", "day", 24)] {
             let mut statement = change.prepare_cached(&upsert(table, unit))?;
-            for ((hour, dimensions), sums) in self.groups.values() {
-                upsert_one(&mut statement, hour / hours, dimensions, sums)?;
+            for ((hour, kind), sums) in &self.groups {
+                upsert_one(&mut statement, hour / hours, *kind, sums)?;
             }
         }
         Ok(())
@@ -89,7 +73,7 @@ impl Pending {
 }
 
 /// What one row adds to each sum, in the order of [`SUMS`].
-fn sums(row: &Record<'_>) -> [i64; SUMS.len()] {
+fn sums_of(row: &Record<'_>) -> [i64; SUMS.len()] {
     let [input, cache_read, cache_write, cache_write_1h, output, reasoning, server_tools, images] =
         row.counts.map(|count| integer(count.unwrap_or(0)));
     [
@@ -114,9 +98,9 @@ fn sums(row: &Record<'_>) -> [i64; SUMS.len()] {
 }
 
 fn upsert(table: &str, unit: &str) -> String {
-    let places = (1..=8 + SUMS.len()).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
+    let places = (3..).take(SUMS.len()).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
     format!(
-        "INSERT INTO {table} ({unit}, {DIMENSIONS}, {}) VALUES ({places}) {}",
+        "INSERT INTO {table} ({unit}, {DIMENSIONS}, {}) SELECT ?1, {DIMENSIONS}, {places} FROM kinds WHERE kind = ?2 {}",
         super::schema::sum_names(),
         added(unit)
     )
@@ -128,17 +112,10 @@ pub(super) fn added(unit: &str) -> String {
     format!("ON CONFLICT ({unit}, {DIMENSIONS}) DO UPDATE SET {added}")
 }
 
-fn upsert_one(
-    statement: &mut Statement<'_>,
-    unit: u64,
-    dimensions: &[Box<str>; 7],
-    sums: &[i64; SUMS.len()],
-) -> rusqlite::Result<()> {
+fn upsert_one(statement: &mut Statement<'_>, unit: u64, kind: i64, sums: &[i64; SUMS.len()]) -> rusqlite::Result<()> {
     statement.raw_bind_parameter(1, integer(unit))?;
-    for (at, text) in iter::zip(2.., dimensions) {
-        statement.raw_bind_parameter(at, &**text)?;
-    }
-    for (at, sum) in iter::zip(9.., sums) {
+    statement.raw_bind_parameter(2, kind)?;
+    for (at, sum) in iter::zip(3.., sums) {
         statement.raw_bind_parameter(at, sum)?;
     }
     statement.raw_execute().map(drop)

@@ -393,39 +393,6 @@ fn arbitrary_row() -> impl Strategy<Value = Entry> {
     )
 }
 
-#[test]
-fn a_file_of_the_first_version_goes_on_with_its_rows_and_sums() {
-    let folder = Folder::new();
-    let path = folder.0.join(FILE_NAME);
-    let mut store = Store::open(&path, &LedgerSettings::default()).unwrap();
-    store.write((1..=5).map(|n| entry(n, 1)).collect::<Vec<_>>().iter().map(Record::of)).unwrap();
-    drop(store);
-    let other = folder.other();
-    let version: i64 = other.query_row("PRAGMA schema_version", [], |row| row.get(0)).unwrap();
-    other
-        .execute_batch(&format!(
-            "PRAGMA writable_schema = ON;
-             UPDATE sqlite_schema SET sql = replace(sql, 'PRIMARY KEY,', 'PRIMARY KEY AUTOINCREMENT,')
-             WHERE name = 'attempts';
-             PRAGMA schema_version = {}; PRAGMA user_version = 1; PRAGMA writable_schema = RESET;
-             CREATE TABLE x (a INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE x;
-             INSERT INTO attempts SELECT NULL, began, exchange + 5, attempt, request, user, key, account, provider, call,
-             model, served, client_format, upstream_format, stream, status, outcome, failure, input, cache_read,
-             cache_write, cache_write_1h, output, reasoning, server_tools, images, estimates, cost, first_micros,
-             total_micros, bytes_in, bytes_out, client FROM attempts",
-            version + 1
-        ))
-        .unwrap();
-    let mut store = Store::open(&path, &LedgerSettings::default()).unwrap();
-    store.write((10..=12).map(|n| entry(n, 1)).collect::<Vec<_>>().iter().map(Record::of)).unwrap();
-    assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 13);
-    store.roll_up().unwrap();
-    assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 13);
-    let told = |sql: &str| folder.other().query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
-    assert!(!told("SELECT sql FROM sqlite_schema WHERE name = 'attempts'").contains("AUTOINCREMENT"));
-    assert_eq!(told("PRAGMA integrity_check"), "ok");
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

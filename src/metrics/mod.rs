@@ -28,7 +28,7 @@ use names::{
     Names,
 };
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
-use series::{Kinds, Series};
+use series::{Kinds, Series, Worked};
 use std::{fmt, time::Duration};
 
 /// The content type of [`Metrics::encode`].
@@ -53,6 +53,7 @@ pub struct Metrics {
     fields: Names,
     failures: failures::Failures,
     kinds: Kinds,
+    worked: Worked,
 }
 
 impl fmt::Debug for Metrics {
@@ -84,6 +85,7 @@ impl Metrics {
             fields,
             failures: failures::Failures::default(),
             kinds: Kinds::default(),
+            worked: Worked::default(),
         }
     }
 
@@ -106,9 +108,14 @@ impl Metrics {
 
     /// Books an attempt: `None` for one that brought content, else why it failed.
     pub fn attempt(&self, account: &str, provider: &'static str, failed: Option<FailureClass>) {
-        let result = Word(failed.map_or("ok", FailureClass::name));
-        let labels = [("account", self.own.learn(account)), ("provider", Word(provider)), ("result", result)];
-        self.families.attempts.get_or_create(&labels).inc();
+        let of = |result| {
+            let labels = [("account", self.own.learn(account)), ("provider", Word(provider)), ("result", Word(result))];
+            self.families.attempts.get_or_create_owned(&labels)
+        };
+        match failed {
+            Some(class) => _ = of(class.name()).inc(),
+            None => self.worked.count((account, provider), || of("ok")),
+        }
     }
 
     /// Keeps a failed attempt for [`Metrics::failures`].
@@ -232,6 +239,24 @@ mod tests {
             "sub2api_request_duration_seconds_count{format=\"anthropic\"} 1",
             "sub2api_overhead_seconds_count{phase=\"reply\"} 1",
             "gen_ai_client_token_usage_sum{gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"openai\",gen_ai_request_model=\"claude-x\",gen_ai_response_model=\"claude-x\",gen_ai_token_type=\"input\"} 7",
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn attempts_that_brought_content_are_counted_by_account_and_provider_also_after_a_change() {
+        let metrics = Metrics::default();
+        for (account, provider) in [("a", "openai"), ("b", "openai"), ("a", "openai"), ("a", "groq"), ("a", "openai")] {
+            metrics.attempt(account, provider, None);
+        }
+        metrics.attempt("a", "openai", Some(FailureClass::Fault));
+        let text = metrics.encode(&Present::default());
+        for line in [
+            "sub2api_attempts_total{account=\"a\",provider=\"openai\",result=\"ok\"} 3",
+            "sub2api_attempts_total{account=\"a\",provider=\"groq\",result=\"ok\"} 1",
+            "sub2api_attempts_total{account=\"b\",provider=\"openai\",result=\"ok\"} 1",
+            "sub2api_attempts_total{account=\"a\",provider=\"openai\",result=\"fault\"} 1",
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");
         }

@@ -180,6 +180,28 @@ impl Kinds {
     }
 }
 
+/// The counters of attempts that brought content, by account: every request counts in one.
+#[derive(Default)]
+pub(super) struct Worked(RwLock<HashMap<Box<str>, (&'static str, Counter)>>);
+
+impl Worked {
+    /// Counts one, in the counter that `find` finds where it is not known.
+    pub(super) fn count(&self, (account, provider): (&str, &'static str), find: impl FnOnce() -> Counter) {
+        if let Some((of, counter)) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(account)
+            && *of == provider
+        {
+            counter.inc();
+            return;
+        }
+        let counter = find();
+        counter.inc();
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST_KINDS || known.contains_key(account) {
+            known.insert(account.into(), (provider, counter));
+        }
+    }
+}
+
 /// Whether a provider has confirmed the model of this request.
 pub(super) fn is_served(access: &Access<'_>) -> bool {
     access.status == 200 && access.outcome == "served" && access.served_model != "-"

@@ -15,7 +15,11 @@ use crate::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::time::Duration;
-use sub2api::{config::Config, error::Reason};
+use sub2api::{
+    config::Config,
+    error::Reason,
+    ledger::{Reader, query::Filter},
+};
 use tokio::task::JoinSet;
 
 /// A whole answer that says it used these tokens.
@@ -529,6 +533,46 @@ async fn budgets_and_quotas_go_on_where_they_were_after_a_restart() {
     for expected in [200, 200, 503] {
         let reply = send(&second).await;
         assert_eq!(reply.status, expected, "the account's five of the day include those before: {}", reply.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_after_a_kill_include_what_only_the_journal_held() {
+    let upstream = upstream(1_000, 500).await;
+    let accounts = [account("only", "anthropic", &upstream.url(), "quotas: [ { window: day, requests: 4 } ]")];
+    let users = format!(
+        "users: [ {{ name: tester, keys: [\"{}\"], budgets: [ {{ window: day, tokens: 9_000 }} ] }} ]\n",
+        test_key()
+    );
+    let body = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let send = async |gateway: &Gateway| client::h1(gateway.address, &Ask::post("/v1/messages", body)).await.unwrap();
+    let first = Gateway::start_in(data_dir(), &accounts, &users).await;
+    let live = first.live();
+    assert_eq!(send(&first).await.status, 200);
+    live.ledger.as_ref().unwrap().flush();
+    // From now on rows come into the journal, and no further.
+    let data = live.snapshot().config.data_dir.clone();
+    let other = rusqlite::Connection::open(data.join(sub2api::ledger::FILE_NAME)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for _ in 0..2 {
+        assert_eq!(send(&first).await.status, 200);
+    }
+    // A kill leaves the files as they are, and lets go of every lock.
+    let killed = data_dir();
+    std::fs::create_dir_all(&killed).unwrap();
+    for file in std::fs::read_dir(&data).unwrap().map(Result::unwrap).filter(|file| file.path().is_file()) {
+        std::fs::copy(file.path(), killed.join(file.file_name())).unwrap();
+    }
+    let reader = Reader::open(&killed.join(sub2api::ledger::FILE_NAME)).unwrap();
+    assert_eq!(reader.total(&Filter::default()).unwrap().attempts, 1, "the others are in the journal only");
+    other.execute_batch("COMMIT").unwrap();
+    let second = Gateway::start_in(killed, &accounts, &users).await;
+    let told = usage(&second).await;
+    assert_eq!(told["budgets"][0]["spent"], json!(4_500), "{told}");
+    assert_eq!(reader.total(&Filter::default()).unwrap().attempts, 3);
+    for expected in [200, 503] {
+        let reply = send(&second).await;
+        assert_eq!(reply.status, expected, "the account's four of the day include those before: {}", reply.text());
     }
 }
 
