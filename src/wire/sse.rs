@@ -64,7 +64,9 @@ impl Boundaries {
     fn scan(&mut self, piece: &[u8], mut pos: usize) -> Option<usize> {
         loop {
             let rest = piece.get(pos..)?;
-            let Some(found) = memchr2(b'\n', b'\r', rest) else {
+            // A blank line stands right behind the line before it.
+            let is_blank = matches!(rest.first(), Some(b'\n' | b'\r'));
+            let Some(found) = is_blank.then_some(0).or_else(|| memchr2(b'\n', b'\r', rest)) else {
                 if !rest.is_empty() {
                     self.at = At::Line;
                 }

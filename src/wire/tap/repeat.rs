@@ -3,6 +3,7 @@
 //! A stream says the same hundreds of times around each piece of its answer. What has once been found to tell nothing but a
 //! piece is not searched again: comparing costs a tenth of that.
 
+use crate::wire::swar;
 use memchr::{memchr2, memmem};
 use std::ops::Range;
 
@@ -18,6 +19,8 @@ const KEYS: [&[u8]; 9] = [
     b"\"delta\"",
     b"\"obfuscation\"",
 ];
+/// So far the end of a text is looked for a word at a time.
+const NEAR: usize = 16;
 /// Longer events are not kept.
 const MOST_BYTES: usize = 2 * 1024;
 /// After so many events in a row that were unlike the one before, no more are kept: something in this stream always changes.
@@ -79,7 +82,11 @@ fn text(event: &[u8], key_end: usize) -> Option<Range<usize>> {
 fn text_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        let rest = bytes.get(at..)?;
+        // Most pieces are a word: shorter than a search for longer texts takes to begin.
+        let near = rest.get(..NEAR).unwrap_or(rest);
+        let found = swar::before(near, |word| swar::is(word, b'"') | swar::is(word, b'\\'));
+        at += if found < near.len() { found } else { found + memchr2(b'"', b'\\', rest.get(found..)?)? };
         if bytes.get(at) == Some(&b'"') {
             return Some(at);
         }
