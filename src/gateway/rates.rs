@@ -8,7 +8,7 @@ use crate::{
     },
     wire::WireFormat,
 };
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(super) fn insert(headers: &mut HeaderMap, rates: &Rates, format: WireFormat,
         span(rate.reset, &mut room);
         write(headers, openai, &rate, &mut room);
         if format == WireFormat::Anthropic {
-            room.put(rfc3339(now.plus(rate.reset).unix_millis() + 999).as_bytes());
+            room.extend_from_slice(rfc3339(now.plus(rate.reset).unix_millis() + 999).as_bytes());
             write(headers, anthropic, &rate, &mut room);
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn insert(headers: &mut HeaderMap, rates: &Rates, format: WireFormat,
 fn write(headers: &mut HeaderMap, [limit, remaining, until]: &[HeaderName; 3], rate: &Room, room: &mut BytesMut) {
     headers.insert(until, taken(room));
     for (name, count) in [(limit, rate.limit), (remaining, rate.remaining)] {
-        room.put(itoa::Buffer::new().format(count).as_bytes());
+        room.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
         headers.insert(name, taken(room));
     }
 }
@@ -73,8 +73,8 @@ fn taken(room: &mut BytesMut) -> HeaderValue {
 /// A time as OpenAI writes it: `17ms`, `8s`, `1m0s`.
 fn span(time: Duration, room: &mut BytesMut) {
     let mut put = |number: u64, unit: &str| {
-        room.put(itoa::Buffer::new().format(number).as_bytes());
-        room.put(unit.as_bytes());
+        room.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        room.extend_from_slice(unit.as_bytes());
     };
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let seconds = millis.div_ceil(1_000);

@@ -19,20 +19,21 @@ pub enum Shape {
 impl Shape {
     /// The shape of a reply with this status and `content-type`. Errors are read whatever they are labelled as.
     pub fn of(endpoint: &Endpoint, status: u16, content_type: Option<&str>) -> Shape {
-        let kind = content_type.and_then(|t| t.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
-        match kind.as_str() {
-            "text/event-stream" => Shape::Sse,
-            _ if !(200..300).contains(&status) => Shape::Json,
-            "application/json" | "" | "text/json" => match endpoint {
-                Endpoint::StreamGenerateContent { sse: false } => Shape::JsonArray,
-                Endpoint::Audio("speech") if kind.is_empty() => Shape::Opaque,
-                _ => Shape::Json,
-            },
-            _ => match endpoint {
-                Endpoint::Audio(_) | Endpoint::Images(_) => Shape::Opaque,
-                // HTML or text where only JSON or events make sense: read, so that it is seen to be no answer.
-                _ => Shape::Json,
-            },
+        let kind = content_type.and_then(|t| t.split(';').next()).unwrap_or_default().trim();
+        let is = |name: &str| kind.eq_ignore_ascii_case(name);
+        if is("text/event-stream") {
+            return Shape::Sse;
+        }
+        if !(200..300).contains(&status) {
+            return Shape::Json;
+        }
+        let is_json = is("application/json") || kind.is_empty() || is("text/json");
+        match endpoint {
+            Endpoint::StreamGenerateContent { sse: false } if is_json => Shape::JsonArray,
+            Endpoint::Audio("speech") if kind.is_empty() => Shape::Opaque,
+            Endpoint::Audio(_) | Endpoint::Images(_) if !is_json => Shape::Opaque,
+            // HTML or text where only JSON or events make sense: read, so that it is seen to be no answer.
+            _ => Shape::Json,
         }
     }
 }
