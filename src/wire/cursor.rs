@@ -112,36 +112,24 @@ impl<'a> Cursor<'a> {
     /// Walks over a string's inside and its end; what it holds.
     #[inline]
     fn rest_of_string(&mut self) -> Option<Escapes> {
-        // Nearly all strings are short keys.
-        for word in 0..SHORT_WORDS {
-            let start = self.at + word * 8;
-            let Some(bytes) = self.text.get(start..).and_then(<[u8]>::first_chunk::<8>) else { break };
-            let bytes = u64::from_le_bytes(*bytes);
-            let found = swar::is(bytes, b'"') | swar::is(bytes, b'\\');
-            if found != 0 {
-                let end = start + found.trailing_zeros() as usize / 8;
-                if self.has_controls || self.text.get(end) != Some(&b'"') {
-                    break;
-                }
-                self.at = end + 1;
-                return Some(Escapes::None);
-            }
+        let from = self.at;
+        self.at += plain_length(self.text.get(from..)?)?;
+        if self.has_controls || self.next_byte() != Some(b'"') {
+            return self.rest_of_odd_string(from);
         }
-        self.rest_of_any_string()
+        self.at += 1;
+        Some(Escapes::None)
     }
 
+    /// The same, from its first quote or backslash on; its inside begins at `from`.
     #[inline(never)]
-    fn rest_of_any_string(&mut self) -> Option<Escapes> {
-        let (from, mut escapes) = (self.at, Escapes::None);
-        loop {
-            self.at += memchr2(b'"', b'\\', self.text.get(self.at..)?)?;
-            match self.next_byte()? {
-                b'"' => break,
-                _ => escapes = self.escape(escapes)?,
-            }
+    fn rest_of_odd_string(&mut self, from: usize) -> Option<Escapes> {
+        let mut escapes = Escapes::None;
+        while self.next_byte()? != b'"' {
+            escapes = self.escape(escapes)?;
+            self.at += plain_length(self.text.get(self.at..)?)?;
         }
-        let inside = self.text.get(from..self.at)?;
-        if self.has_controls && has_control(inside) {
+        if self.has_controls && has_control(self.text.get(from..self.at)?) {
             return None;
         }
         self.at += 1;
@@ -369,6 +357,25 @@ impl Brackets {
     fn innermost(&self) -> Option<bool> {
         (self.depth > 0).then_some(self.kinds & 1 == 1)
     }
+}
+
+/// How many bytes of a string's inside lie before its end or its next escape.
+#[inline]
+fn plain_length(bytes: &[u8]) -> Option<usize> {
+    // Nearly all strings are short keys, and in many texts the next escape is near.
+    for (at, word) in bytes.as_chunks::<8>().0.iter().take(SHORT_WORDS).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = swar::is(word, b'"') | swar::is(word, b'\\');
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    long_plain_length(bytes)
+}
+
+#[inline(never)]
+fn long_plain_length(bytes: &[u8]) -> Option<usize> {
+    memchr2(b'"', b'\\', bytes)
 }
 
 fn has_control(bytes: &[u8]) -> bool {

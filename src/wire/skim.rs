@@ -47,7 +47,7 @@ impl<'a> Skim<'a> {
     }
 
     /// Reads an object: `each` gets every key and must read its value.
-    pub(crate) fn object(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
+    pub(crate) fn object(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
         self.0.sign(b'{')?;
         if self.0.sign(b'}').is_some() {
             return Some(());
@@ -55,7 +55,7 @@ impl<'a> Skim<'a> {
         loop {
             let key = self.0.string().filter(|key| key.escapes == Escapes::None)?;
             self.0.sign(b':')?;
-            each(self, std::str::from_utf8(key.inside).ok()?)?;
+            each(self, key.inside)?;
             if self.0.sign(b',').is_none() {
                 return self.0.sign(b'}');
             }

@@ -6,14 +6,14 @@
 //! holes, and is good JSON as that one was.
 
 use super::swar;
-use memchr::memmem;
-use std::ops::Range;
+use memchr::memmem::Finder;
+use std::{ops::Range, sync::LazyLock};
 
 /// After so many events in a row from which nothing was gained, none is learnt any more.
 const MOST_MISSES: u8 = 16;
 /// Members that no reader looks at, whose values change from event to event.
-const SERIAL: &[u8] = b"\"sequence_number\":";
-const PADDING: &[u8] = b"\"obfuscation\":\"";
+static SERIAL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"sequence_number\":"));
+static PADDING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"obfuscation\":\""));
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hole {
@@ -85,8 +85,8 @@ impl<T: Copy> Stencil<T> {
         self.holes.clear();
         self.holes.push((said, Hole::Text));
         // A key with both its quotes cannot stand inside a string, so that what is found is one.
-        for (key, hole) in [(SERIAL, Hole::Count), (PADDING, Hole::Padding)] {
-            let Some(from) = memmem::find(event, key).map(|at| at + key.len()) else { continue };
+        for (key, hole) in [(&SERIAL, Hole::Count), (&PADDING, Hole::Padding)] {
+            let Some(from) = key.find(event).map(|at| at + key.needle().len()) else { continue };
             let length = event.get(from..).and_then(|value| hole.length(value));
             self.holes.extend(length.map(|length| (from..from + length, hole)));
         }

@@ -16,9 +16,9 @@ pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
     let (mut kind, mut found, mut met) = ("", None, Met::default());
     let mut event = Skim::new(data)?;
     event.object(|event, key| match key {
-        "type" => met.once(0).and_then(|()| event.string()).map(|word| kind = word),
-        "delta" => met.once(1).and_then(|()| read_delta(event)).map(|delta| found = Some(delta)),
-        "message" | "content_block" | "usage" | "error" => None,
+        b"type" => met.once(0).and_then(|()| event.string()).map(|word| kind = word),
+        b"delta" => met.once(1).and_then(|()| read_delta(event)).map(|delta| found = Some(delta)),
+        b"message" | b"content_block" | b"usage" | b"error" => None,
         _ => event.skip(),
     })?;
     event.end()?;
@@ -28,19 +28,19 @@ pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
 fn read_delta<'a>(delta: &mut Skim<'a>) -> Option<Fragment<'a>> {
     let (mut kind, mut said, mut met) = ("", None, Met::default());
     delta.object(|delta, key| match key {
-        "type" => met.once(0).and_then(|()| delta.string()).map(|word| kind = word),
+        b"type" => met.once(0).and_then(|()| delta.string()).map(|word| kind = word),
         // One of them alone, whichever it is.
-        "text" | "thinking" | "partial_json" => {
+        b"text" | b"thinking" | b"partial_json" => {
             met.once(1).and_then(|()| delta.string()).map(|text| said = Some((key, text)))
         }
-        "signature" | "citation" | "stop_reason" | "stop_sequence" | "stop_details" => None,
+        b"signature" | b"citation" | b"stop_reason" | b"stop_sequence" | b"stop_details" => None,
         _ => delta.skip(),
     })?;
     let (key, text) = said?;
     let kind = match (kind, key) {
-        ("text_delta", "text") => "text_delta",
-        ("thinking_delta", "thinking") => "thinking_delta",
-        ("input_json_delta", "partial_json") => "input_json_delta",
+        ("text_delta", b"text") => "text_delta",
+        ("thinking_delta", b"thinking") => "thinking_delta",
+        ("input_json_delta", b"partial_json") => "input_json_delta",
         _ => return None,
     };
     Some(Fragment { kind, text })

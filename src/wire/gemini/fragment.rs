@@ -18,11 +18,11 @@ pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
     let (mut found, mut met, mut text) = (Fragment::default(), Met::default(), None);
     let mut chunk = Skim::new(data)?;
     chunk.object(|chunk, key| match key {
-        "candidates" => met.once(0).and_then(|()| chunk.only(|candidate| read_candidate(candidate, &mut text))),
-        "usageMetadata" => met.once(1).and_then(|()| read_usage(chunk)).map(|usage| found.usage = Some(usage)),
-        "modelVersion" => met.once(2).and_then(|()| chunk.string_or_null()).map(drop),
-        "responseId" => met.once(3).and_then(|()| chunk.string_or_null()).map(drop),
-        "promptFeedback" | "error" => None,
+        b"candidates" => met.once(0).and_then(|()| chunk.only(|candidate| read_candidate(candidate, &mut text))),
+        b"usageMetadata" => met.once(1).and_then(|()| read_usage(chunk)).map(|usage| found.usage = Some(usage)),
+        b"modelVersion" => met.once(2).and_then(|()| chunk.string_or_null()).map(drop),
+        b"responseId" => met.once(3).and_then(|()| chunk.string_or_null()).map(drop),
+        b"promptFeedback" | b"error" => None,
         _ => chunk.skip(),
     })?;
     chunk.end()?;
@@ -36,10 +36,14 @@ type Part<'a> = Option<(&'a str, bool)>;
 fn read_candidate<'a>(candidate: &mut Skim<'a>, found: &mut Part<'a>) -> Option<()> {
     let mut met = Met::default();
     candidate.object(|candidate, key| match key {
-        "content" => met.once(0).and_then(|()| read_content(candidate, found)),
-        "index" => met.once(1).and_then(|()| candidate.count()).filter(|index| *index == 0).map(drop),
-        "finishReason" | "finishMessage" | "groundingMetadata" | "citationMetadata" | "urlContextMetadata"
-        | "logprobsResult" => None,
+        b"content" => met.once(0).and_then(|()| read_content(candidate, found)),
+        b"index" => met.once(1).and_then(|()| candidate.count()).filter(|index| *index == 0).map(drop),
+        b"finishReason"
+        | b"finishMessage"
+        | b"groundingMetadata"
+        | b"citationMetadata"
+        | b"urlContextMetadata"
+        | b"logprobsResult" => None,
         _ => candidate.skip(),
     })
 }
@@ -47,7 +51,7 @@ fn read_candidate<'a>(candidate: &mut Skim<'a>, found: &mut Part<'a>) -> Option<
 fn read_content<'a>(content: &mut Skim<'a>, found: &mut Part<'a>) -> Option<()> {
     let mut met = Met::default();
     content.object(|content, key| match key {
-        "parts" => met.once(0).and_then(|()| content.only(|part| read_part(part, found))),
+        b"parts" => met.once(0).and_then(|()| content.only(|part| read_part(part, found))),
         _ => content.skip(),
     })
 }
@@ -55,8 +59,8 @@ fn read_content<'a>(content: &mut Skim<'a>, found: &mut Part<'a>) -> Option<()> 
 fn read_part<'a>(part: &mut Skim<'a>, found: &mut Part<'a>) -> Option<()> {
     let (mut text, mut is_thought, mut met) = (None, false, Met::default());
     part.object(|part, key| match key {
-        "text" => met.once(0).and_then(|()| part.string()).map(|inside| text = Some(inside)),
-        "thought" => met.once(1).and_then(|()| part.flag()).map(|is| is_thought = is),
+        b"text" => met.once(0).and_then(|()| part.string()).map(|inside| text = Some(inside)),
+        b"thought" => met.once(1).and_then(|()| part.flag()).map(|is| is_thought = is),
         _ => None,
     })?;
     *found = text.map(|text| (text, is_thought));
@@ -67,11 +71,11 @@ fn read_usage(usage: &mut Skim<'_>) -> Option<UsageIn> {
     let (mut found, mut met) = (UsageIn::default(), Met::default());
     usage.object(|usage, key| {
         let (number, count) = match key {
-            "promptTokenCount" => (0, &mut found.prompt_token_count),
-            "cachedContentTokenCount" => (1, &mut found.cached_content_token_count),
-            "toolUsePromptTokenCount" => (2, &mut found.tool_use_prompt_token_count),
-            "candidatesTokenCount" => (3, &mut found.candidates_token_count),
-            "thoughtsTokenCount" => (4, &mut found.thoughts_token_count),
+            b"promptTokenCount" => (0, &mut found.prompt_token_count),
+            b"cachedContentTokenCount" => (1, &mut found.cached_content_token_count),
+            b"toolUsePromptTokenCount" => (2, &mut found.tool_use_prompt_token_count),
+            b"candidatesTokenCount" => (3, &mut found.candidates_token_count),
+            b"thoughtsTokenCount" => (4, &mut found.thoughts_token_count),
             _ => return usage.skip(),
         };
         met.once(number)?;

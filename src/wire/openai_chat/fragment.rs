@@ -16,14 +16,14 @@ pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
     let (mut found, mut met) = (Fragment::default(), Met::default());
     let mut chunk = Skim::new(data)?;
     chunk.object(|chunk, key| match key {
-        "choices" => met.once(0).and_then(|()| chunk.only(|choice| read_choice(choice, &mut found))),
-        "id" => met.once(1).and_then(|()| chunk.string_or_null()).map(drop),
-        "model" => met.once(2).and_then(|()| chunk.string_or_null()).map(drop),
-        "created" => met.once(3).and_then(|()| if chunk.is_null() { Some(()) } else { chunk.number() }),
-        "usage" => met.once(4).and_then(|()| chunk.null()),
-        "x_groq" => met.once(5).and_then(|()| chunk.null()),
-        "error" => met.once(6).and_then(|()| chunk.null()),
-        "citations" | "search_results" => None,
+        b"choices" => met.once(0).and_then(|()| chunk.only(|choice| read_choice(choice, &mut found))),
+        b"id" => met.once(1).and_then(|()| chunk.string_or_null()).map(drop),
+        b"model" => met.once(2).and_then(|()| chunk.string_or_null()).map(drop),
+        b"created" => met.once(3).and_then(|()| if chunk.is_null() { Some(()) } else { chunk.number() }),
+        b"usage" => met.once(4).and_then(|()| chunk.null()),
+        b"x_groq" => met.once(5).and_then(|()| chunk.null()),
+        b"error" => met.once(6).and_then(|()| chunk.null()),
+        b"citations" | b"search_results" => None,
         _ => chunk.skip(),
     })?;
     chunk.end()?;
@@ -33,11 +33,11 @@ pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
 fn read_choice<'a>(choice: &mut Skim<'a>, found: &mut Fragment<'a>) -> Option<()> {
     let mut met = Met::default();
     choice.object(|choice, key| match key {
-        "delta" => met.once(0).and_then(|()| read_delta(choice, found)),
-        "index" => met.once(1).and_then(|()| choice.count()).filter(|index| *index == 0).map(drop),
-        "finish_reason" => met.once(2).and_then(|()| choice.null()),
-        "logprobs" => met.once(3).and_then(|()| choice.null()),
-        "message" => None,
+        b"delta" => met.once(0).and_then(|()| read_delta(choice, found)),
+        b"index" => met.once(1).and_then(|()| choice.count()).filter(|index| *index == 0).map(drop),
+        b"finish_reason" => met.once(2).and_then(|()| choice.null()),
+        b"logprobs" => met.once(3).and_then(|()| choice.null()),
+        b"message" => None,
         _ => choice.skip(),
     })
 }
@@ -45,14 +45,14 @@ fn read_choice<'a>(choice: &mut Skim<'a>, found: &mut Fragment<'a>) -> Option<()
 fn read_delta<'a>(delta: &mut Skim<'a>, found: &mut Fragment<'a>) -> Option<()> {
     let mut met = Met::default();
     delta.object(|delta, key| match key {
-        "content" => met.once(0).and_then(|()| delta.string_or_null()).map(|text| found.text = text),
-        "reasoning_content" => met.once(1).and_then(|()| delta.string_or_null()).map(|text| found.thought = text),
-        "refusal" => met.once(2).and_then(|()| delta.null()),
-        "tool_calls" => met.once(3).and_then(|()| if delta.is_null() { Some(()) } else { delta.empty_list() }),
-        "function_call" => met.once(4).and_then(|()| delta.null()),
-        "audio" => met.once(5).and_then(|()| delta.null()),
-        "reasoning" | "reasoning_details" | "annotations" | "images" | "executed_tools" | "extra_content"
-        | "thought_signature" => None,
+        b"content" => met.once(0).and_then(|()| delta.string_or_null()).map(|text| found.text = text),
+        b"reasoning_content" => met.once(1).and_then(|()| delta.string_or_null()).map(|text| found.thought = text),
+        b"refusal" => met.once(2).and_then(|()| delta.null()),
+        b"tool_calls" => met.once(3).and_then(|()| if delta.is_null() { Some(()) } else { delta.empty_list() }),
+        b"function_call" => met.once(4).and_then(|()| delta.null()),
+        b"audio" => met.once(5).and_then(|()| delta.null()),
+        b"reasoning" | b"reasoning_details" | b"annotations" | b"images" | b"executed_tools" | b"extra_content"
+        | b"thought_signature" => None,
         _ => delta.skip(),
     })
 }

@@ -17,12 +17,12 @@ pub(super) fn read(data: &[u8]) -> Option<Fragment<'_>> {
     let (mut found, mut met) = (Fragment::default(), Met::default());
     let mut event = Skim::new(data)?;
     event.object(|event, key| match key {
-        "type" => met.once(0).and_then(|()| event.string()).map(|kind| found.kind = kind),
-        "delta" => met.once(1).and_then(|()| event.string()).map(|text| found.text = text),
-        "output_index" => met.once(2).and_then(|()| event.count()).map(|index| found.index = index),
-        "summary_index" => met.once(3).and_then(|()| event.count()).map(drop),
-        "logprobs" => met.once(4).and_then(|()| if event.is_null() { Some(()) } else { event.empty_list() }),
-        "item" | "annotation" | "response" => None,
+        b"type" => met.once(0).and_then(|()| event.string()).map(|kind| found.kind = kind),
+        b"delta" => met.once(1).and_then(|()| event.string()).map(|text| found.text = text),
+        b"output_index" => met.once(2).and_then(|()| event.count()).map(|index| found.index = index),
+        b"summary_index" => met.once(3).and_then(|()| event.count()).map(drop),
+        b"logprobs" => met.once(4).and_then(|()| if event.is_null() { Some(()) } else { event.empty_list() }),
+        b"item" | b"annotation" | b"response" => None,
         _ => event.skip(),
     })?;
     event.end()?;

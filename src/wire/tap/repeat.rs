@@ -4,21 +4,24 @@
 //! piece is not searched again: comparing costs a tenth of that.
 
 use crate::wire::swar;
-use memchr::{memchr2, memmem};
-use std::ops::Range;
+use memchr::{memchr2, memmem::Finder};
+use std::{ops::Range, sync::LazyLock};
 
 /// Keys of the texts that may differ: pieces of an answer in any format, and the padding beside them.
-const KEYS: [&[u8]; 9] = [
-    b"\"content\"",
-    b"\"reasoning_content\"",
-    b"\"reasoning\"",
-    b"\"arguments\"",
-    b"\"text\"",
-    b"\"thinking\"",
-    b"\"partial_json\"",
-    b"\"delta\"",
-    b"\"obfuscation\"",
-];
+static KEYS: LazyLock<[Finder<'static>; 9]> = LazyLock::new(|| {
+    [
+        "\"content\"",
+        "\"reasoning_content\"",
+        "\"reasoning\"",
+        "\"arguments\"",
+        "\"text\"",
+        "\"thinking\"",
+        "\"partial_json\"",
+        "\"delta\"",
+        "\"obfuscation\"",
+    ]
+    .map(Finder::new)
+});
 /// So far the end of a text is looked for a word at a time.
 const NEAR: usize = 16;
 /// Longer events are not kept.
@@ -62,9 +65,10 @@ impl Repeat {
             return;
         }
         self.unlike += 1;
-        self.gaps.extend(
-            KEYS.iter().flat_map(|key| memmem::find_iter(event, key).filter_map(|at| text(event, at + key.len()))),
-        );
+        self.gaps.extend(KEYS.iter().flat_map(|key| {
+            let length = key.needle().len();
+            key.find_iter(event).filter_map(move |at| text(event, at + length))
+        }));
         self.gaps.sort_unstable_by_key(|gap| gap.start);
         self.event.clear();
         self.event.extend_from_slice(event);
