@@ -142,14 +142,24 @@ async fn gateway(format: Format, answer: Vec<Act>) -> (Gateway, Upstream) {
     (Gateway::start(&[account], "").await, upstream)
 }
 
+/// The same request over HTTP/1.1 and over HTTP/2.
+async fn both(gateway: &Gateway, ask: &Ask) -> (Reply, Reply) {
+    (client::h1(gateway.address, ask).await.unwrap(), client::h2(gateway.address, ask).await.unwrap())
+}
+
 async fn asked(gateway: &Gateway, format: Format, mode: Mode) -> Reply {
     let mut ask = format.ask(mode, format.vendor(), "hi");
     if format == Chat && mode == Stream {
         let body = json!({"model": format.vendor(), "stream": true, "stream_options": {"include_usage": true}, "messages": [{"role": "user", "content": "hi"}]});
         ask = Ask::post("/v1/chat/completions", body.to_string());
     }
-    let first = client::h1(gateway.address, &ask).await.unwrap();
-    let second = client::h2(gateway.address, &ask).await.unwrap();
+    let (mut first, mut second) = both(gateway, &ask).await;
+    // What the upstream does not date has the time of the request, and a second may pass between two.
+    for _ in 0..2 {
+        if first.status == 200 && first.text() != second.text() {
+            (first, second) = both(gateway, &ask).await;
+        }
+    }
     assert_eq!(first.status, second.status, "HTTP/1.1 and HTTP/2 get the same");
     // An error names the request.
     assert!(first.status != 200 || first.text() == second.text(), "HTTP/1.1 and HTTP/2 get the same");
