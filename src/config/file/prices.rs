@@ -211,6 +211,7 @@ mod tests {
             ("openai", "gpt-6.1-sol", 300_000, [4_000, 200, 15_000]),
             ("gemini", "gemini-3.1-pro-preview", 199_900, [2_000, 200, 12_000]),
             ("gemini", "gemini-3.1-pro-preview", 199_901, [4_000, 400, 18_000]),
+            ("gemini", "gemini-4-neon", 300_000, [3_000, 150, 15_000]),
             ("gemini", "gemini-3.5-flash", 1, [1_500, 150, 9_000]),
             ("gemini", "gemini-3.5-flash-lite", 1, [300, 30, 2_500]),
             ("gemini", "gemini-2.5-pro-preview-tts", 1, [1_000, 1_000, 20_000]),
