@@ -156,6 +156,7 @@ fn tier(item: &Item<'_>, base: Rates) -> Option<Tier> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Usage;
 
     fn read(text: &str) -> Result<PriceTable, String> {
         let surroundings = Surroundings { environment: &|_| None, providers: PROVIDERS, find: provider::find };
@@ -184,6 +185,59 @@ mod tests {
             assert_eq!((price.rates.input, price.rates.output), (input, output), "{model}");
         }
         assert!(table.find("openai", "llama3").is_none());
+    }
+
+    #[test]
+    fn versions_whose_names_begin_alike_have_prices_of_their_own() {
+        let table = read(BUILT_IN).unwrap();
+        // Nano-dollars for a token of fresh input, of input from the cache, of output.
+        for (provider, model, fresh, [input, cached, output]) in [
+            ("anthropic", "claude-opus-5", 150_000, [5_000, 500, 25_000]),
+            ("vertex-anthropic", "claude-opus-5@20260724", 1, [5_000, 500, 25_000]),
+            ("anthropic", "claude-opus-5-5", 150_000, [4_000, 200, 20_000]),
+            ("anthropic", "claude-sonnet-5", 300_000, [2_000, 200, 10_000]),
+            ("anthropic", "claude-sonnet-5-5", 300_000, [2_000, 100, 10_000]),
+            ("anthropic", "claude-haiku-5-5", 99_900, [100, 10, 500]),
+            ("anthropic", "claude-haiku-5-5", 99_901, [500, 50, 2_500]),
+            ("anthropic", "claude-fable-5-20260609", 1, [10_000, 1_000, 50_000]),
+            ("anthropic", "claude-fable-5-1", 1, [10_000, 250, 50_000]),
+            ("anthropic", "claude-fable-5-2", 1, [8_000, 200, 40_000]),
+            ("openai", "gpt-5.5", 271_900, [5_000, 500, 30_000]),
+            ("openai", "gpt-5.5-2026-04-23", 271_901, [10_000, 1_000, 45_000]),
+            ("openai", "gpt-5.5-pro", 300_000, [60_000, 60_000, 270_000]),
+            ("openai", "gpt-5.4", 1, [2_500, 250, 15_000]),
+            ("azure-openai", "gpt-5.4-mini", 1, [750, 75, 4_500]),
+            ("openai", "gpt-6-sol", 1, [2_000, 200, 10_000]),
+            ("openai", "gpt-6.1-sol", 300_000, [4_000, 200, 15_000]),
+            ("gemini", "gemini-3.1-pro-preview", 199_900, [2_000, 200, 12_000]),
+            ("gemini", "gemini-3.1-pro-preview", 199_901, [4_000, 400, 18_000]),
+            ("gemini", "gemini-4-neon", 300_000, [3_000, 150, 15_000]),
+            ("gemini", "gemini-3.5-flash", 1, [1_500, 150, 9_000]),
+            ("gemini", "gemini-3.5-flash-lite", 1, [300, 30, 2_500]),
+            ("gemini", "gemini-2.5-pro-preview-tts", 1, [1_000, 1_000, 20_000]),
+            ("xai", "grok-4.7", 199_899, [2_000, 500, 6_000]),
+            ("xai", "grok-4.7", 199_900, [4_000, 1_000, 12_000]),
+        ] {
+            let usage = Usage { input: Some(fresh), cache_read: Some(100), output: Some(10), ..Usage::default() };
+            let price = table.find(provider, model).unwrap_or_else(|| panic!("{model}"));
+            assert_eq!(price.cost_nanos(&usage), fresh * input + 100 * cached + 10 * output, "{model} {fresh}");
+        }
+        for unknown in ["claude-opus-5-6", "claude-sonnet-6", "gpt-5.7", "gpt-6.3-sol", "gemini-3.9-flash"] {
+            assert_eq!(table.find("openai", unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_long_input_makes_no_token_cheaper() {
+        let surroundings = Surroundings { environment: &|_| None, providers: PROVIDERS, find: provider::find };
+        for PriceRule { models, price, .. } in table(BUILT_IN, &surroundings).unwrap() {
+            let kinds = |r: &Rates| [r.input, r.cache_read, r.cache_write, r.cache_write_1h, r.output];
+            let own = kinds(&price.rates);
+            for tier in &price.tiers {
+                assert!(kinds(&tier.rates).iter().zip(own).all(|(long, own)| *long >= own), "{models:?}");
+                assert!(tier.rates.cache_read > price.rates.cache_read, "{models:?}");
+            }
+        }
     }
 
     #[test]
