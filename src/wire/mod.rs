@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod counting;
 mod cursor;
 #[cfg(test)]
+#[path = "../../tests/support/damaged.rs"]
 mod damaged;
 pub mod elements;
 pub mod embeddings;

@@ -1,10 +1,10 @@
 //! Recorded documents, as they are and damaged, for tests that compare two readers.
 
-#[path = "../../tests/support/dice.rs"]
+#[path = "dice.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod dice;
 
-use super::fields::Members;
+use crate::wire::fields::Members;
 use std::{fs, path::Path};
 
 /// Longer recordings only take time.
