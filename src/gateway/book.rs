@@ -5,7 +5,7 @@
 //! Never waits; the adapter and `settle` wait for the commit.
 
 use super::{
-    admission,
+    admission, estimate,
     exchange::{self, Attempt, Exchange, Request},
     reply::Reply,
     state::Shared,
@@ -13,7 +13,6 @@ use super::{
 use crate::{
     account::{Tokens, Took},
     ledger::{Ack, Counts, Entry, Ledger, Outcome, entry::clip},
-    tokens,
     wire::Endpoint,
 };
 use serde::Deserialize;
@@ -189,5 +188,5 @@ fn images_asked(body: &[u8]) -> u64 {
 /// An estimate of a request's input, by the client's own words.
 fn input_tokens(exchange: &Exchange, attempt: &Attempt, request: &Request) -> u64 {
     let endpoint = exchange.endpoint().unwrap_or(&attempt.endpoint);
-    tokens::estimate_call(endpoint, &request.body, &attempt.lease.candidate.upstream_model)
+    estimate::tokens_of(endpoint, &request.body, &attempt.lease.candidate.upstream_model)
 }

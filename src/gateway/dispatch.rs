@@ -24,7 +24,7 @@ use crate::{
     error::{Reason, Rejection},
     ledger::Unpriced,
     provider::{Call, verdict::FailureClass},
-    telemetry, tokens,
+    telemetry,
     wire::{
         Endpoint, WireFormat, envelope,
         translate::{Options, translate_call, wants_new_limit},
@@ -230,7 +230,7 @@ fn translate_to(
         now: shared.live.clock.now().unix_millis() / 1000,
         // Gemini's older embedding models tell no usage, and OpenAI's replies always do.
         input_tokens: (there == Endpoint::BatchEmbedContents)
-            .then(|| tokens::estimate_call(asked, &request.body, &candidate.upstream_model)),
+            .then(|| estimate::tokens_of(asked, &request.body, &candidate.upstream_model)),
     };
     let translated = translate_call(asked, &there, &request.body, &options)
         .map_err(|refusal| Rejection { param: refusal.param, ..Rejection::new(Reason::Malformed, refusal.message) })?;

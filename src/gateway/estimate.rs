@@ -10,6 +10,10 @@ use crate::{
     wire::{Endpoint, counting},
 };
 use http::HeaderValue;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
+};
 
 /// Says which part of an answer is an estimate of the gateway.
 pub(super) const HEADER: &str = "x-sub2api-estimate";
@@ -42,12 +46,19 @@ pub(super) fn is_answered(exchange: &Exchange) -> bool {
     exchange.answer.as_ref().is_some_and(is_told) || (!failures.is_empty() && all_told)
 }
 
+/// An estimate of a call's input. What takes long does so beside the other requests of this thread, and not before them.
+pub(super) fn tokens_of(endpoint: &Endpoint, body: &[u8], model: &str) -> u64 {
+    let count = || tokens::estimate_call(endpoint, body, model);
+    let has_others = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if has_others && !tokens::is_quick(body.len()) { block_in_place(count) } else { count() }
+}
+
 /// The estimate, where the call only counts.
 pub(super) fn answer(exchange: &Exchange) -> Option<Answer> {
     let endpoint = exchange.endpoint().filter(|endpoint| endpoint.is_counting())?;
     let request = exchange.request.as_ref()?;
     let model = upstream_model(exchange, &request.model)?;
-    let tokens = tokens::estimate_call(endpoint, &request.body, &model);
+    let tokens = tokens_of(endpoint, &request.body, &model);
     let body = counting::reply(endpoint, tokens).into();
     Some(Answer { status: 200, content_type: Some(HeaderValue::from_static("application/json")), body })
 }

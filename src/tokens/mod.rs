@@ -14,6 +14,15 @@ use crate::wire::{Endpoint, WireFormat, counting, embeddings, translate};
 use family::Family;
 use std::borrow::Cow;
 
+/// Shorter texts are counted in less than some milliseconds.
+const QUICK_BYTES: usize = 16 * 1024;
+
+/// Whether an estimate of a body of this length takes so little time that other work can wait for it: not the first one of
+/// a process, which has to read the vocabulary.
+pub fn is_quick(bytes: usize) -> bool {
+    bytes <= QUICK_BYTES && vocabulary::is_there()
+}
+
 /// The input tokens of a request that asks a model for its next turn: its text, tools, schemas and media.
 ///
 /// `body` is the client's, in its own `format`; `model` decides whose tokenizer is imitated.

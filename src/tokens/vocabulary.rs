@@ -14,9 +14,15 @@ const PIECE_BYTES: usize = 4096;
 /// How many bytes are a token where there is no vocabulary to ask.
 const USUAL_BYTES_PER_TOKEN: u64 = 4;
 
+static FOUND: OnceLock<Option<&'static CoreBpe>> = OnceLock::new();
+
 fn vocabulary() -> Option<&'static CoreBpe> {
-    static FOUND: OnceLock<Option<&'static CoreBpe>> = OnceLock::new();
     *FOUND.get_or_init(|| tiktoken::get_encoding("o200k_base"))
+}
+
+/// Whether the vocabulary has been unpacked.
+pub(super) fn is_there() -> bool {
+    FOUND.get().is_some()
 }
 
 /// The tokens of these texts together.
