@@ -130,7 +130,7 @@ impl Access<'_> {
 }
 
 /// The start of a text that others chose, as long as a line can bear.
-fn clip(text: &str) -> &str {
+pub fn clip(text: &str) -> &str {
     // No text has more characters than bytes.
     if text.len() <= Access::MOST_SHOWN {
         return text;

@@ -8,15 +8,12 @@ use super::{
     explain::{Explained, Reason},
     pool::Pool,
 };
-use crate::{clock::Moment, config, provider::verdict::Verdict};
+use crate::{clock::Moment, config, provider::verdict::Verdict, telemetry};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-
-/// So many characters of a model's name are kept.
-const MOST_SHOWN: usize = 200;
 
 /// One choice: an attempt of a request.
 #[derive(Clone, Debug)]
@@ -52,8 +49,7 @@ impl Decision {
     /// A request that has not chosen yet.
     pub fn new(request: &str, model: &str, candidates: Arc<Candidates>, claim: &Claim) -> Decision {
         let has_conversation = claim.conversation.is_some() || claim.previous.is_some();
-        let shown = model.char_indices().nth(MOST_SHOWN).and_then(|(end, _)| model.get(..end)).unwrap_or(model);
-        let (request, model) = (request.to_owned(), shown.to_owned());
+        let (request, model) = (request.to_owned(), telemetry::clip(model).to_owned());
         Decision { request, model, candidates, has_conversation, choices: Vec::with_capacity(1) }
     }
 

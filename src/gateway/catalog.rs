@@ -6,6 +6,7 @@
 
 use super::{
     call::{Call, call},
+    head,
     state::Shared,
     token, upstream,
 };
@@ -14,8 +15,8 @@ use crate::{
     config::{Config, ModelRule},
     live::Snapshot,
 };
-use http::{HeaderMap, Method, header};
-use pingora::{Error, ErrorType, Result, http::RequestHeader};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+use pingora::{Error, ErrorType, Result};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future::poll_fn,
@@ -143,14 +144,14 @@ async fn fetch(shared: &Shared, account: &Account) -> Result<Vec<String>> {
     let bearer = token::bearer(shared, account).await.map_err(no_token)?;
     let path = settings.provider.models_path(&settings.base_url);
     let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, head::value(&settings.base_url.authority()));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     upstream::authorise(settings, bearer.as_ref(), &mut headers)?;
-    let mut request = RequestHeader::build(Method::GET, path.as_bytes(), Some(6))?;
-    request.insert_header(header::HOST, settings.base_url.authority())?;
-    request.insert_header(header::ACCEPT, "application/json")?;
-    for (name, value) in &headers {
-        request.insert_header(name.clone(), value.clone())?;
-    }
-    let list = Call { header: request, body: None, most_bytes: MOST_BYTES };
+    let list = Call {
+        header: head::request(Method::GET, &path, Version::HTTP_11, headers)?,
+        body: None,
+        most_bytes: MOST_BYTES,
+    };
     let reply = call(shared, settings, &settings.base_url, list).await?;
     if reply.status != 200 {
         return Error::e_explain(ErrorType::HTTPStatus(reply.status), "model list");

@@ -1,16 +1,16 @@
 //! Heads made from a map: Pingora's own setters look each name up again for the spelling that it is written in.
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
 use pingora::{
     Result,
     http::{RequestHeader, ResponseHeader},
 };
 
-/// The head of a `POST` to this path, in the HTTP version of the one that it takes the place of.
-pub(super) fn post(path: &str, headers: HeaderMap, in_place_of: &RequestHeader) -> Result<RequestHeader> {
+/// The head of a request to this path.
+pub(super) fn request(method: Method, path: &str, version: Version, headers: HeaderMap) -> Result<RequestHeader> {
     let mut parts = Request::new(()).into_parts().0;
-    parts.method = Method::POST;
-    parts.version = in_place_of.version;
+    parts.method = method;
+    parts.version = version;
     parts.headers = headers;
     match PathAndQuery::try_from(path) {
         Ok(path) => {

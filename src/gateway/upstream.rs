@@ -15,7 +15,7 @@ use crate::{
     provider::BaseUrl,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::{
     Error, ErrorType, Result,
     http::RequestHeader,
@@ -100,7 +100,7 @@ pub(super) fn rewrite(exchange: &Exchange, attempt: &Attempt, header: &mut Reque
     }
     sent.insert(names::REQUEST_ID.clone(), head::value(&exchange.id));
     authorise(settings, attempt.bearer.as_ref(), &mut sent)?;
-    *header = head::post(&attempt.path, sent, header)?;
+    *header = head::request(Method::POST, &attempt.path, header.version, sent)?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! [`Entry::exchange`] and [`Entry::attempt`] names the attempt, so that a row that is written twice counts once.
 
 use super::count::{Count, Counts};
+use crate::telemetry;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -89,16 +90,9 @@ impl Outcome {
     }
 }
 
-/// The longest name that is kept; a caller can ask for a model with a name of any length.
-const LONGEST_NAME: usize = 200;
-
-/// A text that others chose, as long as the ledger keeps it.
+/// A text that others chose, as long as the ledger keeps it: a caller can ask for a model with a name of any length.
 pub fn clip(text: &str) -> String {
-    // No text has more characters than bytes.
-    if text.len() <= LONGEST_NAME {
-        return text.to_owned();
-    }
-    text.char_indices().nth(LONGEST_NAME).map_or(text, |(end, _)| text.get(..end).unwrap_or(text)).to_owned()
+    telemetry::clip(text).to_owned()
 }
 
 /// A row as it is read from the file again, and as exports show it.
@@ -203,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_name_of_any_length_is_clipped_between_two_characters() {
-        assert_eq!(clip(&"é".repeat(1_000)).chars().count(), LONGEST_NAME);
+        assert_eq!(clip(&"é".repeat(1_000)).chars().count(), 200);
         assert_eq!(clip("gpt-4.1"), "gpt-4.1");
     }
 }
