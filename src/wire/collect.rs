@@ -128,6 +128,7 @@ impl Citation<'_> {
             title: Cow::Owned(self.title.into_owned()),
             span: self.span,
             quoted: Cow::Owned(self.quoted.into_owned()),
+            sealed: Cow::Owned(self.sealed.into_owned()),
         }
     }
 }

@@ -123,11 +123,16 @@ impl<'a> ReplayToken<'a> {
         self.model == 0 && self.kind.origin() == format
     }
 
+    /// Whether it is longer than what is carried.
+    pub(crate) fn is_too_long(&self) -> bool {
+        PREFIX.len() + "r00000000.".len() + self.data.len() > MAX_TOKEN_BYTES
+    }
+
     /// The token as text for a foreign format; `None` when it is too long.
     pub(crate) fn seal(&self, model: &str) -> Option<String> {
         let tag = if self.model == 0 { model_tag(model) } else { self.model };
         let sealed = format!("{PREFIX}{}{tag:08x}.{}", self.kind.letter(), self.data);
-        Some(sealed).filter(|s| s.len() <= MAX_TOKEN_BYTES)
+        Some(sealed).filter(|_| !self.is_too_long())
     }
 
     /// The token as base64 text, for Gemini's byte field.

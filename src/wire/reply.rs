@@ -69,6 +69,15 @@ pub(crate) struct Citation<'a> {
     pub(crate) span: Option<(u64, u64)>,
     /// What is quoted from the source, where known.
     pub(crate) quoted: Cow<'a, str>,
+    /// What Anthropic wants back with it (`encrypted_index`).
+    pub(crate) sealed: Cow<'a, str>,
+}
+
+impl Citation<'_> {
+    /// How many bytes it holds.
+    pub(crate) fn size(&self) -> usize {
+        self.url.len() + self.title.len() + self.quoted.len() + self.sealed.len()
+    }
 }
 
 /// Why the model stopped.

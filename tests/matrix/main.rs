@@ -232,7 +232,9 @@ fn reply(report: &mut Report, exchange: &Exchange, to: WireFormat) {
         }
     };
     result = result.and_then(|()| scores_are(to, &scored, &seen::events(stream), translator.losses()));
-    report.line(id, to, "sse", &streamed, None);
+    // An error ends what is said, and has no room for what came before it.
+    let told = translator.error().is_none() && !source.is_error;
+    report.line(id, to, "sse", &streamed, told.then(|| (body, translator.losses())));
     let (whole, translator) = run(from, to, (shape_in, Shape::Json), &bytes, usize::MAX);
     let value: Value = serde_json::from_slice(&whole).unwrap_or_else(|e| panic!("{id} -> {}: {e}", to.name()));
     let got = of_whole(to, &value);
@@ -244,9 +246,8 @@ fn reply(report: &mut Report, exchange: &Exchange, to: WireFormat) {
         result = result.and_then(|()| scores_are(to, &scored, &[value], translator.losses()));
     }
     let kind = if translator.error().is_some() { "error" } else { "response" };
-    // Of a stream, the texts come in pieces, so that only a whole source can be looked for value by value.
-    let is_comparable = shape_in == Shape::Json && kind == "response";
-    report.line(id, to, kind, &whole, is_comparable.then(|| (body, translator.losses())));
+    let told = translator.error().is_none() && !source.is_error;
+    report.line(id, to, kind, &whole, told.then(|| (body, translator.losses())));
     report.note(from, to, if shape_in == Shape::Json { "whole reply" } else { "streamed reply" }, id, result);
 }
 

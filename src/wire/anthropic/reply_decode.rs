@@ -79,6 +79,15 @@ struct BlockIn<'a> {
     input: Option<&'a RawValue>,
     #[serde(borrow, default)]
     citations: Option<Vec<CitationIn<'a>>>,
+    #[serde(borrow, default)]
+    caller: Option<CallerIn<'a>>,
+}
+
+/// Who made a call; the model itself where nothing is said.
+#[derive(Deserialize)]
+struct CallerIn<'a> {
+    #[serde(borrow, default)]
+    tool_id: Option<Str<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +110,8 @@ struct DeltaIn<'a> {
     stop_sequence: Option<Str<'a>>,
     #[serde(borrow, default)]
     stop_details: Option<StopDetailsIn<'a>>,
+    #[serde(borrow, default)]
+    container: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +122,8 @@ struct CitationIn<'a> {
     title: Option<Str<'a>>,
     #[serde(borrow, default)]
     cited_text: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    encrypted_index: Option<Str<'a>>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -240,6 +253,7 @@ impl Decoder {
             "content_block_stop" => self.stop_block(sink),
             "message_delta" => {
                 if let Some(delta) = event.delta {
+                    lose_container(delta.container, sink);
                     self.stop_reason(delta.stop_reason, delta.stop_sequence, delta.stop_details);
                 }
                 if let Some(usage) = event.usage {
@@ -257,9 +271,7 @@ impl Decoder {
 
     /// The start of a stream, or a whole message: with programmatic tool calls a stream's start is whole, too.
     fn message(&mut self, message: MessageIn<'_>, sink: &mut dyn Sink) {
-        if message.container.is_some_and(|container| container.get() != "null") {
-            sink.event(Event::Lost(Cow::Borrowed("container")));
-        }
+        lose_container(message.container, sink);
         if std::mem::replace(&mut self.started, true) {
             // Two answers in one: to go on would splice them together.
             return self.fail(ReplyError::unreadable(&"it starts twice"), sink);
@@ -309,6 +321,9 @@ impl Decoder {
             }
             "tool_use" => {
                 self.calls += 1;
+                if block.caller.is_some_and(|caller| caller.tool_id.is_some()) {
+                    sink.event(Event::Lost(Cow::Borrowed("content.caller")));
+                }
                 let id = block.id.map(|id| id.0).unwrap_or_default();
                 let name = block.name.map(|n| n.0).unwrap_or_default();
                 self.opener.start(BlockStart::ToolCall { id, name, custom: false }, sink);
@@ -341,8 +356,9 @@ impl Decoder {
             title: Cow::Owned(citation.title.map(|t| t.0.into_owned()).unwrap_or_default()),
             span: None,
             quoted: Cow::Owned(citation.cited_text.map(|t| t.0.into_owned()).unwrap_or_default()),
+            sealed: Cow::Owned(citation.encrypted_index.map(|i| i.0.into_owned()).unwrap_or_default()),
         };
-        self.cited_bytes += CITATION_BYTES + citation.url.len() + citation.title.len() + citation.quoted.len();
+        self.cited_bytes += CITATION_BYTES + citation.size();
         if self.cited_bytes > MAX_CITED_BYTES {
             return self.fail(ReplyError::unreadable(&"too many citations"), sink);
         }
@@ -423,6 +439,13 @@ impl Decoder {
         let detail = self.detail.take().map(Cow::Owned);
         sink.event(Event::Finish(Finish { reason, detail }));
         sink.event(Event::End);
+    }
+}
+
+/// The container in which a tool ran has no place elsewhere.
+fn lose_container(container: Option<&RawValue>, sink: &mut dyn Sink) {
+    if container.is_some_and(|container| container.get() != "null") {
+        sink.event(Event::Lost(Cow::Borrowed("container")));
     }
 }
 

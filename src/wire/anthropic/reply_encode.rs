@@ -57,7 +57,7 @@ fn put_usage(o: &mut Obj<'_>, usage: &Usage) {
 fn put_citation(o: &mut Obj<'_>, citation: &Citation<'_>) {
     o.str("type", "web_search_result_location");
     o.str("cited_text", &citation.quoted);
-    o.str("encrypted_index", "");
+    o.str("encrypted_index", &citation.sealed);
     o.str("title", &citation.title);
     o.str("url", &citation.url);
 }

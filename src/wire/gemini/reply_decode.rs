@@ -431,6 +431,7 @@ impl Decoder {
             title: Cow::Owned(web.title.as_deref().unwrap_or_default().to_owned()),
             span: segment.map(|s| (s.start_index.unwrap_or(0), s.end_index.unwrap_or(0))),
             quoted: Cow::Owned(segment.and_then(|s| s.text.as_deref()).unwrap_or_default().to_owned()),
+            sealed: Cow::Borrowed(""),
         };
         let mut citations = Vec::new();
         let mut room = MAX_CITED_BYTES;
@@ -439,8 +440,7 @@ impl Decoder {
                 let web = chunks.get(*at).and_then(|chunk| chunk.web.as_ref());
                 let Some(citation) = web.map(|web| make(web, support.segment.as_ref())) else { continue };
                 // A few sources may be named again and again: what comes in is bounded, what it makes would not be.
-                let size = CITATION_BYTES + citation.url.len() + citation.title.len() + citation.quoted.len();
-                room = room.saturating_sub(size);
+                room = room.saturating_sub(CITATION_BYTES + citation.size());
                 if room == 0 {
                     return self.fail(ReplyError::unreadable(&"too many citations"), sink);
                 }

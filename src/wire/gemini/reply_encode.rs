@@ -272,6 +272,10 @@ impl Encoder {
             }
             Some(BlockStart::Thinking) => {
                 if let Some(token) = self.token.take() {
+                    // A part carries one.
+                    if self.signature.is_some() {
+                        self.delta(Delta::Text(Cow::Borrowed("")), out);
+                    }
                     self.signature = carried(&token, &thought, &self.context.model);
                 }
             }
@@ -364,6 +368,10 @@ fn put_parts(a: &mut Arr<'_>, reply: &Collected, context: &Context, cited: &mut 
                     });
                 }
                 if let Some(token) = token {
+                    // A part carries one.
+                    if signature.is_some() {
+                        put_text(a, "", signature.take());
+                    }
                     signature = carried(token, text, &context.model);
                 }
             }

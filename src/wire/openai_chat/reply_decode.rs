@@ -282,7 +282,9 @@ impl Decoder {
     }
 
     fn annotation(&mut self, annotation: AnnotationIn<'_>, sink: &mut dyn Sink) {
-        let Some(url) = annotation.url_citation else { return };
+        let Some(url) = annotation.url_citation else {
+            return sink.event(Event::Lost(Cow::Borrowed("annotations")));
+        };
         if self.opener.open() != Some(Kind::Text) {
             return sink.event(Event::Lost(Cow::Borrowed("annotations")));
         }
@@ -291,6 +293,7 @@ impl Decoder {
             url: url.url.map(|u| u.0).unwrap_or_default(),
             title: url.title.map(|t| t.0).unwrap_or_default(),
             quoted: Cow::Borrowed(""),
+            sealed: Cow::Borrowed(""),
         })));
     }
 

@@ -339,6 +339,9 @@ impl Decoder {
         if item.phase.is_some() {
             sink.event(Event::Lost(Cow::Borrowed("output.phase")));
         }
+        if item.content.iter().flatten().flat_map(|part| part.annotations.iter().flatten()).any(|a| a.url.is_none()) {
+            sink.event(Event::Lost(Cow::Borrowed("annotations")));
+        }
         entry.complete(item);
         if at != self.head {
             let held = entry.held.iter().map(Held::bytes).sum();
@@ -502,6 +505,7 @@ fn citation(annotation: AnnotationIn<'_>) -> Option<Citation<'static>> {
         title: Cow::Owned(annotation.title.map(|t| t.0.into_owned()).unwrap_or_default()),
         span: annotation.start_index.zip(annotation.end_index),
         quoted: Cow::Borrowed(""),
+        sealed: Cow::Borrowed(""),
     })
 }
 

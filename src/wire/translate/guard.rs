@@ -10,7 +10,7 @@ use crate::wire::{
     fields::{Members, text_of},
     grammar::Grammar,
     loss::Losses,
-    reply::{BlockStart, Delta, ErrorKind, Event, Finish, FinishReason, ReplyEncoder, ReplyError, Sink},
+    reply::{BlockStart, Citation, Delta, ErrorKind, Event, Finish, FinishReason, ReplyEncoder, ReplyError, Sink},
     rules::arguments_object,
     usage::Usage,
 };
@@ -26,9 +26,7 @@ fn kept_bytes(event: &Event<'_>) -> usize {
     match event {
         Event::Delta(Delta::Text(text) | Delta::Arguments(text) | Delta::Logprobs(text)) => text.len(),
         Event::Delta(Delta::Token(token)) => token.data.len(),
-        Event::Delta(Delta::Citation(citation)) => {
-            PART_BYTES + citation.url.len() + citation.title.len() + citation.quoted.len()
-        }
+        Event::Delta(Delta::Citation(citation)) => PART_BYTES + citation.size(),
         Event::BlockStart(BlockStart::ToolCall { id, name, custom: _ }) => PART_BYTES + id.len() + name.len(),
         Event::BlockStart(BlockStart::Text | BlockStart::Thinking | BlockStart::Refusal) => PART_BYTES,
         Event::Start { .. }
@@ -252,11 +250,28 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// Lists what of a citation of Anthropic's has no place in the target.
+    fn cited(&mut self, citation: &Citation<'_>) {
+        let target = self.target.id();
+        if target != WireFormat::Anthropic {
+            self.losses.dropped("citations.encrypted_index");
+        }
+        if matches!(target, WireFormat::OpenaiChat | WireFormat::OpenaiResponses) && !citation.quoted.is_empty() {
+            self.losses.dropped("citations.cited_text");
+        }
+    }
+}
+
 impl Sink for Exit {
     fn event(&mut self, event: Event<'_>) {
         let ends = matches!(event, Event::End | Event::Error(_));
         match &event {
             Event::Lost(field) => return self.losses.dropped(field.clone()),
+            Event::Delta(Delta::Token(token)) if token.is_too_long() => {
+                return self.losses.dropped("reasoning.signature");
+            }
+            Event::Delta(Delta::Citation(citation)) if !citation.sealed.is_empty() => self.cited(citation),
             Event::Delta(Delta::Logprobs(_)) if self.target.id() == WireFormat::Anthropic => {
                 return self.losses.dropped("logprobs");
             }
