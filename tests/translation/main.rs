@@ -9,6 +9,7 @@ mod properties;
 mod quirks;
 mod replies;
 mod same;
+mod told;
 mod turns;
 
 use serde_json::{Value, json};
