@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # Runs real clients (SDKs in Python and JavaScript, coding agents) through the gateway, each in its native format,
 # and against the strict mock directly; a scenario that only passes without the gateway is a failure.
-# With `--every` first, each client asks every kind of upstream: then all but its native one are translated. Runs that
-# cannot pass stand in scripts/clients-expected.txt, each with its reason.
+# With `--every` first, each client asks every kind of upstream (scripts/clients-every.yaml): then all but its native one
+# are translated. Runs that cannot pass stand in scripts/clients-expected.txt, each with its reason.
 # Needs ../shared/clients and, the first time, PyPI and npm; what is installed is kept under target/ by its lock files.
 # Uses the binary that is built already, or the one named by SUB2API. Arguments go to the client run (run.py).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-kinds=(--native)
-if [ "${1:-}" = --every ]; then kinds=() && shift; fi
-
 source=$PWD/../shared/clients
+kinds=(--native) configuration=$PWD/../shared/design/acceptance.yaml models=$source/models.example.json
+if [ "${1:-}" = --every ]; then
+    kinds=() configuration=scripts/clients-every.yaml models=$PWD/scripts/clients-every.json
+    shift
+fi
 if [ ! -f "$source/run.py" ]; then
     echo "skipped: real clients: ../shared/clients is not there"
     exit 0
@@ -45,9 +47,8 @@ python3 "$here/mock_upstream.py" --port "$mock" --log "$work/mock.jsonl" >"$work
 started+=($!)
 wait_for 20 $! curl -sf "http://127.0.0.1:$mock/_health" || die "the mock did not start: $(cat "$work/mock.out")"
 
-cp "$PWD/../shared/design/acceptance.yaml" "$work/acceptance.yaml"
 env MOCK="http://127.0.0.1:$mock" SUB2API_LISTEN="127.0.0.1:$listen" SUB2API_ADMIN="127.0.0.1:$admin" \
-    SUB2API_DATA="$work/data" "$gateway" serve -c "$work/acceptance.yaml" >"$work/gateway.log" 2>&1 &
+    SUB2API_DATA="$work/data" "$gateway" serve -c "$configuration" >"$work/gateway.log" 2>&1 &
 started+=($!)
 wait_for 20 $! curl -sf "http://127.0.0.1:$listen/readyz" || die "the gateway did not get ready:
 $(tail -n 20 "$work/gateway.log")"
@@ -61,7 +62,7 @@ wait_for 20 $! curl -sf "http://127.0.0.1:$direct/_health" || die "the mock did 
 
 say "--- through the gateway"
 "$here/run.py" "${kinds[@]}" --base-url "http://127.0.0.1:$listen" --key sk-acceptance --log-url "http://127.0.0.1:$mock" \
-    --models "$here/models.example.json" --mock-port $((sink - 1)) --work "$work/gateway" --json "$work/gateway.json" "$@" || true
+    --models "$models" --mock-port $((sink - 1)) --work "$work/gateway" --json "$work/gateway.json" "$@" || true
 
 # The verdict: what passes directly passes through the gateway too, on every kind of upstream, and nothing is left out.
 # A scenario may be skipped on another kind only (the client or the upstream has no such thing), or where the list of
