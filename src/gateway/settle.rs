@@ -177,51 +177,56 @@ pub(super) fn attempt_failed(
     client_reused: bool,
 ) -> Box<Error> {
     let shown = downstream::answered(session).is_some();
-    let kind = error.etype().clone();
-    if kind == FAILED_OVER {
-        error.set_retry(!shown);
-        return error;
+    let again = goes_on(shared, exchange, &error, (shown, client_reused));
+    error.set_retry(again);
+    error
+}
+
+/// Settles what an error means, and says whether the request goes on with another attempt. `shown`: whether anything of an
+/// answer was.
+fn goes_on(shared: &Shared, exchange: &mut Exchange, error: &Error, (shown, client_reused): (bool, bool)) -> bool {
+    let kind = error.etype();
+    if *kind == FAILED_OVER {
+        return !shown;
     }
-    if kind == SPENT {
-        exchange.outcome = Outcome::Broken;
+    if *kind == ANSWERED || *kind == SPENT {
+        if *kind == SPENT {
+            exchange.outcome = Outcome::Broken;
+        }
+        return false;
     }
-    if kind == ANSWERED || kind == SPENT {
-        error.set_retry(false);
-        return error;
-    }
-    if is_stale(exchange, &error, client_reused) && !shown {
+    if is_stale(exchange, error, client_reused) && !shown {
         if let Some(attempt) = &mut exchange.attempt {
             attempt.again = true;
             attempt.stale += 1;
         }
-        error.set_retry(true);
-        return error;
+        return true;
     }
-    if kind == UNDECIDED {
-        error.set_retry(decide_at_end(shared, exchange));
-        return error;
+    if *kind == UNDECIDED {
+        return decide_at_end(shared, exchange);
     }
-    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT].contains(&kind);
+    let ours = [FIRST_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, TOTAL_WRITE_TIMEOUT].contains(kind);
     if !ours && *error.esource() == ErrorSource::Downstream {
-        error.set_retry(false);
-        return error;
+        return false;
     }
-    let silent = ours && kind != TOTAL_WRITE_TIMEOUT;
-    let verdict = Verdict::fault(error.etype().as_str());
     if shown {
-        let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);
-        if kind == TOTAL_TIMEOUT || kind == TOTAL_WRITE_TIMEOUT {
-            // Our own patience ended; the account did nothing wrong.
-            exchange.outcome = Outcome::Broken;
-        } else if !ended {
-            broke_off(shared, exchange, verdict);
-        }
-        error.set_retry(false);
-        return error;
+        broken_in_sight(shared, exchange, kind);
+        return false;
     }
+    let (verdict, silent) = (Verdict::fault(kind.as_str()), ours && *kind != TOTAL_WRITE_TIMEOUT);
     record(shared, exchange, Failure { verdict, answer: None, silent });
-    error.set_retry(kind != TOTAL_TIMEOUT);
-    error
+    *kind != TOTAL_TIMEOUT
+}
+
+/// An answer that the client has seen the start of ended in an error.
+fn broken_in_sight(shared: &Shared, exchange: &mut Exchange, kind: &ErrorType) {
+    let ended = exchange.attempt.as_ref().and_then(|a| a.reply.as_ref()).is_some_and(|r| r.seen().terminal);
+    if *kind == TOTAL_TIMEOUT || *kind == TOTAL_WRITE_TIMEOUT {
+        // Our own patience ended; the account did nothing wrong.
+        exchange.outcome = Outcome::Broken;
+    } else if !ended {
+        broke_off(shared, exchange, Verdict::fault(kind.as_str()));
+    }
 }
 
 /// The answer ended with its header: judges it without a body. Returns whether to try elsewhere.
