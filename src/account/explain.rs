@@ -69,41 +69,43 @@ pub struct Explained {
     pub headroom: f64,
     /// Its requests in flight.
     pub in_flight: u32,
+    /// Its rank, if it can be chosen.
+    rank: Option<Rank>,
 }
 
-/// Explains a choice that would be made now.
+/// Explains a choice that would be made now, behind what `told` holds already.
 pub(super) fn explain(
     candidates: &Candidates,
     tried: &[usize],
     (claim, home): (&Claim, Option<Home>),
     now: Moment,
-) -> Vec<Explained> {
+    told: &mut Vec<Explained>,
+) {
+    let from = told.len();
     let mut tier = 0;
     let mut before = None;
-    let mut looked = Vec::with_capacity(candidates.len());
+    told.reserve(candidates.len());
     for (at, candidate) in candidates.iter().enumerate() {
         let key = (candidate.target, candidate.account.settings.priority);
         tier += u32::from(before.replace(key).is_some_and(|before| before != key));
-        looked.push(look(candidate, (at, tier), tried.contains(&at), (claim, now)));
+        told.push(look(candidate, (at, tier), tried.contains(&at), (claim, now)));
     }
-    let best = looked.iter().filter_map(|(_, rank)| *rank).min();
+    let Some(told) = told.get_mut(from..) else { return };
+    let Some(best) = told.iter().filter_map(|explained| explained.rank).min() else { return };
     let is_home = |at: usize| home.filter(|home| is_at(candidates, at, home));
-    let at_home = looked.iter().find_map(|(explained, rank)| {
-        let fitness = rank.as_ref()?.beside(best?);
+    let at_home = told.iter().find_map(|explained| {
+        let fitness = explained.rank?.beside(best);
         let is_firm = is_home(explained.index)?.hold != Hold::Prefers;
         (is_firm || fitness == Fitness::Fit).then_some(explained.index)
     });
-    let told = |(mut explained, rank): (Explained, Option<Rank>)| {
-        if let (Some(rank), Some(best)) = (rank, best) {
-            explained.reason = match at_home {
-                Some(at) if at == explained.index => Reason::Home,
-                Some(_) => Reason::NotHome,
-                None => against(rank, best),
-            };
-        }
-        explained
-    };
-    looked.into_iter().map(told).collect()
+    for explained in told {
+        let Some(rank) = explained.rank else { continue };
+        explained.reason = match at_home {
+            Some(at) if at == explained.index => Reason::Home,
+            Some(_) => Reason::NotHome,
+            None => against(rank, best),
+        };
+    }
 }
 
 fn is_at(candidates: &Candidates, at: usize, home: &Home) -> bool {
@@ -119,13 +121,13 @@ fn against(rank: Rank, best: Rank) -> Reason {
     }
 }
 
-/// How one candidate stands; with its rank, if it can be chosen.
+/// How one candidate stands.
 fn look(
     candidate: &Candidate,
     (index, tier): (usize, u32),
     is_tried: bool,
     (claim, now): (&Claim, Moment),
-) -> (Explained, Option<Rank>) {
+) -> Explained {
     let (settings, live) = (&candidate.account.settings, &candidate.account.live);
     let (standing, limits) = match candidate.is_counting {
         true => (live.standing(&candidate.upstream_model, now), Outlook::CLEAR),
@@ -144,7 +146,7 @@ fn look(
     let (scarcity, weight, readiness) = (scarcity(limits.share), settings.weight, Readiness::Open);
     let standing = schedule::Standing { tier, scarcity, weight, in_flight, readiness, review: None };
     let rank = (reason == Reason::Best).then(|| Rank::of(&standing));
-    (Explained { index, reason, until, headroom: limits.share, in_flight }, rank)
+    Explained { index, reason, until, headroom: limits.share, in_flight, rank }
 }
 
 #[cfg(test)]

@@ -120,8 +120,21 @@ impl Pool {
 
     /// How each candidate stands, and why a request with this claim would or would not be served by it now.
     pub fn explain(&self, candidates: &Candidates, tried: &[usize], claim: &Claim, now: Moment) -> Vec<Explained> {
+        let mut told = Vec::new();
+        self.explain_behind(candidates, (tried, claim), now, &mut told);
+        told
+    }
+
+    /// The same, behind what `told` holds already.
+    pub(super) fn explain_behind(
+        &self,
+        candidates: &Candidates,
+        (tried, claim): (&[usize], &Claim),
+        now: Moment,
+        told: &mut Vec<Explained>,
+    ) {
         let home = self.affinity.home(claim, &self.terms.affinity, now);
-        explain(candidates, tried, (claim, home), now)
+        explain(candidates, tried, (claim, home), now, told);
     }
 
     /// How many requests wait in the line.

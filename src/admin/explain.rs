@@ -130,7 +130,7 @@ fn dry_run(ask: &Ask, model: String, endpoint: &Endpoint) -> Answer {
 
 fn past(decision: &Decision) -> Explanation {
     let choice = |choice: &Choice| {
-        let ways = choice.explained.iter();
+        let ways = decision.explained(choice).iter();
         let ways = ways.filter_map(|way| Way::new(&decision.candidates, way, Some(choice.index), choice.at));
         Chosen {
             account: decision.candidates.get(choice.index).map(|way| way.account.settings.name.clone()),

@@ -17,7 +17,6 @@ use super::{
 use crate::{
     account::{
         Lease, Pool,
-        decision::Decision,
         pool::{Candidate, Candidates, Demand, Unavailable},
     },
     clock::Moment,
@@ -35,7 +34,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 /// Finds the ways to serve the request; refuses a model that nobody serves.
-pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), Rejection> {
+pub(super) fn plan(shared: &Shared, exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), Rejection> {
     let Some(request) = &exchange.request else { return Err(internal("the request was lost on its way")) };
     let model = request.model.as_str();
     if let Some(caller) = &exchange.caller {
@@ -59,8 +58,8 @@ pub(super) fn plan(exchange: &mut Exchange, endpoint: &Endpoint) -> Result<(), R
     }
     let claim = claim::claim(exchange, request);
     let decision = (exchange.snapshot.config.explain.requests > 0)
-        .then(|| Box::new(Decision::new(&exchange.id, model, candidates.clone(), &claim)));
-    exchange.plan = Some(Plan { candidates, tried: Vec::with_capacity(1), claim, decision });
+        .then(|| shared.live.decisions.begin(&exchange.id, model, candidates.clone(), &claim));
+    exchange.plan = Some(Plan { candidates, tried: Vec::new(), last: None, claim, decision });
     Ok(())
 }
 
@@ -102,6 +101,9 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
     loop {
         let late = exchange.attempts > 0 && exchange.age(shared.live.clock.now()) >= failover.within;
         if exchange.attempts >= failover.attempts || late {
+        if let Some(plan) = &mut exchange.plan {
+            plan.tried.extend(plan.last.take());
+        }
             return Err(nothing_left(exchange, None));
         }
         let (lease, waited) = lease(shared, exchange).await?;
@@ -111,7 +113,7 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
             if let Some(decision) = &mut plan.decision {
                 decision.chose(pool, (lease.index, &plan.tried, &plan.claim), (lease.begun, waited), bounds);
             }
-            plan.tried.push(lease.index);
+            plan.last = Some(lease.index);
         }
         match attempt(shared, exchange, lease) {
             Ok(attempt) => {

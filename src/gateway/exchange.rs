@@ -176,8 +176,10 @@ pub(super) struct Request {
 pub(super) struct Plan {
     /// All of them, in order.
     pub candidates: Arc<Candidates>,
-    /// Which have been tried.
+    /// Which have been tried, but for the last one.
     pub tried: Vec<usize>,
+    /// The last one that was tried: most requests need no list of them.
+    pub last: Option<usize>,
     /// What the request brings along.
     pub claim: Claim,
     /// What was chosen and why, where that is kept.

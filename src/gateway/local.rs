@@ -87,7 +87,7 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
     exchange.strict = is_strict(session, exchange);
     admission::admit(shared, exchange, &endpoint)?;
     take_request(shared, session, exchange, &endpoint).await?;
-    dispatch::plan(exchange, &endpoint)?;
+    dispatch::plan(shared, exchange, &endpoint)?;
     admission::reserve(shared, exchange, &endpoint)?;
     if let Err(rejection) = lease_or_leave(shared, session, exchange).await {
         let Some(answer) = estimate::answer(exchange).filter(|_| exchange.outcome != Outcome::ClientGone) else {

@@ -381,7 +381,7 @@ pub(super) fn finish(shared: &Shared, session: &mut Session, error: Option<&Erro
     exchange.attempt = None;
     exchange.admission = None;
     if let Some(decision) = exchange.plan.as_mut().and_then(|plan| plan.decision.take()) {
-        shared.live.decisions.keep(*decision, &exchange.snapshot.config.explain);
+        shared.live.decisions.keep(decision, &exchange.snapshot.config.explain);
     }
 }
 
