@@ -191,6 +191,8 @@ fn server_conf(config: &Config, roots: Option<&Path>) -> ServerConf {
         ca_file: roots.map(|path| path.to_string_lossy().into_owned()),
         // Attempts are counted by the failover settings; connections retried within one attempt are bounded there too.
         max_retries: 10_000,
+        // Pingora's own timers stay in memory until they would be due, and its thread looks at each of them then.
+        fast_timeout_to_tokio_threshold_seconds: Some(0),
         grace_period_seconds: Some(FAR_AWAY_SECONDS),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()

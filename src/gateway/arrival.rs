@@ -3,14 +3,15 @@
 //! Pingora bounds the wait for each piece of a head, never for all of it. Here a connection that serves no request within
 //! the time is given up; from the moment that a request is there (Pingora makes its context then) nothing is.
 
+use super::alarm::Alarm;
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     task::Poll,
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::time::Instant;
 
 tokio::task_local! {
     /// Whether the head that the connection waits for has come.
@@ -33,12 +34,16 @@ enum Came<T> {
     TooLate,
 }
 
-/// Serves one request of a connection; `None` if its head has not come within this time.
-pub async fn head_within<F: Future + Unpin>(time: Duration, mut serving: F) -> Option<F::Output> {
-    let came = {
-        let mut timer = pin!(sleep(time));
+/// The waits for the heads on one connection. They share a timer, which most of them never set again.
+#[derive(Default)]
+pub struct Heads(Alarm);
+
+impl Heads {
+    /// Serves the next request of the connection; `None` if its head has not come within this time.
+    pub async fn within<F: Future + Unpin>(&mut self, time: Duration, mut serving: F) -> Option<F::Output> {
+        let due = Instant::now() + time;
         let mut is_there = false;
-        poll_fn(|context| {
+        let came = poll_fn(|context| {
             // Not before the next round: the request has just been polled.
             if is_there {
                 return Poll::Ready(Came::Head);
@@ -46,20 +51,19 @@ pub async fn head_within<F: Future + Unpin>(time: Duration, mut serving: F) -> O
             let step = || (Pin::new(&mut serving).poll(context), ARRIVED.with(Cell::get));
             match ARRIVED.sync_scope(Cell::new(false), step) {
                 (Poll::Ready(served), _) => Poll::Ready(Came::Served(served)),
-                (Poll::Pending, false) => timer.as_mut().poll(context).map(|()| Came::TooLate),
+                (Poll::Pending, false) => self.0.poll_due(due, context).map(|()| Came::TooLate),
                 (Poll::Pending, true) => {
                     is_there = true;
                     Poll::Pending
                 }
             }
-        })
-        .await
-    };
-    // Once the head is there nothing is left to watch, and the request is served as if nobody did.
-    match came {
-        Came::Head => Some(serving.await),
-        Came::Served(served) => Some(served),
-        Came::TooLate => None,
+        });
+        // Once the head is there nothing is left to watch, and the request is served as if nobody did.
+        match came.await {
+            Came::Head => Some(serving.await),
+            Came::Served(served) => Some(served),
+            Came::TooLate => None,
+        }
     }
 }
 
@@ -67,12 +71,13 @@ pub async fn head_within<F: Future + Unpin>(time: Duration, mut serving: F) -> O
 mod tests {
     use super::*;
     use std::future::pending;
+    use tokio::time::sleep;
 
     const TIME: Duration = Duration::from_millis(10);
 
     #[tokio::test]
     async fn a_head_that_never_ends_is_given_up() {
-        assert_eq!(head_within(TIME, pending::<()>()).await, None);
+        assert_eq!(Heads::default().within(TIME, pending::<()>()).await, None);
     }
 
     #[tokio::test]
@@ -82,11 +87,22 @@ mod tests {
             sleep(TIME * 5).await;
             7
         };
-        assert_eq!(head_within(TIME, Box::pin(serving)).await, Some(7));
+        assert_eq!(Heads::default().within(TIME, Box::pin(serving)).await, Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_head_of_a_connection_has_all_of_its_time_and_no_more() {
+        let mut heads = Heads::default();
+        let served = |after| Box::pin(sleep(after));
+        assert!(heads.within(TIME, served(TIME / 2)).await.is_some());
+        assert!(heads.within(TIME, served(TIME - Duration::from_millis(1))).await.is_some());
+        let begun = Instant::now();
+        assert!(heads.within(TIME, pending::<()>()).await.is_none());
+        assert!((TIME..TIME * 3 / 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     }
 
     #[tokio::test]
     async fn what_ends_in_time_is_not_waited_for() {
-        assert_eq!(head_within(TIME, Box::pin(async { 3 })).await, Some(3));
+        assert_eq!(Heads::default().within(TIME, Box::pin(async { 3 })).await, Some(3));
     }
 }

@@ -38,7 +38,7 @@ mod token;
 mod upstream;
 mod usage;
 
-pub use arrival::head_within;
+pub use arrival::Heads;
 pub use exchange::Exchange;
 pub use state::Shared;
 

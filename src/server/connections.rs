@@ -5,7 +5,7 @@
 //! be shorter than, and for as long as a request's head dribbles in, and keeps idle HTTP/1.1 connections for ever. Here every wait
 //! has an end.
 
-use crate::{config::Bounds, gateway::head_within};
+use crate::{config::Bounds, gateway::Heads};
 use async_trait::async_trait;
 use pingora::{
     apps::{HttpServerApp, ServerApp},
@@ -67,14 +67,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
         session.set_keepalive((!*shutdown.borrow()).then_some(self.idle.as_secs().max(1)));
         // Behind TLS the first bytes of the request are still to come.
         let wait = if is_encrypted { self.idle + self.head } else { self.head };
-        let mut kept = head_within(wait, self.inner.process_new_http(session, shutdown)).await?;
+        let mut heads = Heads::default();
+        let mut kept = heads.within(wait, self.inner.process_new_http(session, shutdown)).await?;
         while let Some((stream, settings)) = kept.map(|kept| kept.consume()) {
             let mut session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
             // When the head begins is not known here, only that it does before the idle time is over.
-            kept = head_within(self.idle + self.head, self.inner.process_new_http(session, shutdown)).await?;
+            kept = heads.within(self.idle + self.head, self.inner.process_new_http(session, shutdown)).await?;
         }
         None
     }
