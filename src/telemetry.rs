@@ -11,6 +11,7 @@ use crate::{
 };
 use serde::{Serialize, Serializer};
 use std::{
+    cell::RefCell,
     fmt::Write as _,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
@@ -171,9 +172,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// `name=value` pairs; a value with anything but plain characters is quoted.
-    fn text(&self) -> String {
-        let mut out = String::with_capacity(512);
+    /// Appends `name=value` pairs; a value with anything but plain characters is quoted.
+    fn write(&self, out: &mut String) {
         for (name, value) in [
             ("request=", self.request),
             (" user=", self.user),
@@ -189,7 +189,7 @@ impl<'a> Line<'a> {
             (" failure=", self.failure),
             (" finish=", self.finish),
         ] {
-            put(&mut out, name, value);
+            put(out, name, value);
         }
         out.push_str(if self.stream { " stream=true" } else { " stream=false" });
         for (name, count) in [
@@ -204,13 +204,12 @@ impl<'a> Line<'a> {
             (" bytes_out=", Some(self.bytes_out as u64)),
         ] {
             out.push_str(name);
-            put_count(&mut out, count);
+            put_count(out, count);
         }
         for (name, time) in [(" first_ms=", self.first_ms), (" total_ms=", Some(self.total_ms))] {
             out.push_str(name);
-            put_millis(&mut out, time);
+            put_millis(out, time);
         }
-        out
     }
 }
 
@@ -262,6 +261,11 @@ fn put(out: &mut String, name: &str, value: &str) {
     }
 }
 
+thread_local! {
+    /// Room for a line, used again and again; lines are bounded.
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 /// Writes the line of a finished request.
 pub fn access(access: &Access<'_>) {
     if !log::log_enabled!(target: ACCESS, log::Level::Info) {
@@ -274,7 +278,11 @@ pub fn access(access: &Access<'_>) {
             log::info!(target: ACCESS, "{json}");
         }
     } else {
-        log::info!(target: ACCESS, "{}", line.text());
+        LINE.with_borrow_mut(|text| {
+            text.clear();
+            line.write(text);
+            log::info!(target: ACCESS, "{text}");
+        });
     }
 }
 
@@ -349,10 +357,16 @@ mod tests {
         }
     }
 
+    fn text(access: &Access<'_>) -> String {
+        let mut text = String::new();
+        Line::new(access).write(&mut text);
+        text
+    }
+
     #[test]
     fn a_hostile_model_name_cannot_forge_a_line() {
         let access = line("x status=500\nrequest=fake");
-        let text = Line::new(&access).text();
+        let text = text(&access);
         assert!(!text.contains('\n') && text.contains(r#"model="x status=500\nrequest=fake""#), "{text}");
     }
 
@@ -361,14 +375,14 @@ mod tests {
         for long in ["m".repeat(1 << 20), "\u{e9}".repeat(1 << 20), "\n".repeat(1 << 20)] {
             let access = Access { finish: &long, ..line(&long) };
             let line = Line::new(&access);
-            assert!(line.text().len() < 2_000 && serde_json::to_string(&line).unwrap().len() < 2_000);
+            assert!(text(&access).len() < 2_000 && serde_json::to_string(&line).unwrap().len() < 2_000);
         }
     }
 
     #[test]
     fn a_zero_is_shown_and_an_unknown_count_is_not() {
         let access = line("m");
-        let text = Line::new(&access).text();
+        let text = text(&access);
         assert!(text.contains("input=0 ") && text.contains("output=- ") && text.contains("total_ms=1.500"), "{text}");
     }
 }

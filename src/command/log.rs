@@ -58,7 +58,7 @@ fn write_line(out: &mut Vec<u8>, record: &log::Record<'_>, is_access: bool) {
     if !telemetry::is_json() {
         put_time(out);
         let _ = match is_access {
-            true => writeln!(out, " {level:<5} {message}"),
+            true => writeln!(out, " INFO  {message}"),
             false => writeln!(out, " {level:<5} {}", message.to_string().replace('\n', "\n    ")),
         };
         return;

@@ -7,7 +7,11 @@
 //!
 //! The `Session` trait is not part of Pingora's stable interface: Pingora is pinned, and this file holds all that would change.
 
-use super::{alarm::Alarm, book, gather::Gathered};
+use super::{
+    alarm::Alarm,
+    book,
+    gather::{Gathered, join, task_bytes},
+};
 use crate::ledger::Ack;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -307,12 +311,11 @@ impl Adapter {
             return Error::e_explain(UNDECIDED, "the answer ended before it was judged");
         }
         if !said.commit && self.held_bytes < said.deadlines.hold_bytes {
-            self.held.append(&mut tasks);
+            self.held = join(mem::take(&mut self.held), tasks);
             return Ok(None);
         }
         self.committed = true;
-        let mut all = mem::take(&mut self.held);
-        all.append(&mut tasks);
+        let mut all = join(mem::take(&mut self.held), tasks);
         let amendment = lock(&self.link.word).amendment.take();
         if let (Some((name, value)), Some(HttpTask::Header(header, _))) = (amendment, all.first_mut()) {
             header.insert_header(name, value)?;
@@ -333,7 +336,7 @@ impl Adapter {
         tasks
     }
 
-    /// Waits for the commit of the answer's row, where its last bytes are to be written.
+    /// Waits for the commit of the answer's row, where its last bytes are to be written. In a box: few rows are waited for.
     async fn await_commit(&mut self) {
         let ack = {
             let mut word = lock(&self.link.word);
@@ -341,7 +344,7 @@ impl Adapter {
             word.ack.take()
         };
         if let Some(ack) = ack {
-            book::wait(ack).await;
+            Box::pin(book::wait(ack)).await;
         }
     }
 
@@ -418,18 +421,6 @@ impl Adapter {
     }
 }
 
-fn task_bytes(task: &HttpTask) -> usize {
-    match task {
-        HttpTask::Body(Some(body), _) | HttpTask::UpgradedBody(Some(body), _) => body.len(),
-        HttpTask::Header(..)
-        | HttpTask::Body(None, _)
-        | HttpTask::UpgradedBody(None, _)
-        | HttpTask::Trailer(_)
-        | HttpTask::Done
-        | HttpTask::Failed(_) => 0,
-    }
-}
-
 #[async_trait]
 impl CustomSession for Adapter {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -442,7 +433,7 @@ impl CustomSession for Adapter {
         let written = match shown.and_then(|tasks| self.gather(tasks, !was_committed || said.is_last)) {
             Some(tasks) => {
                 if said.is_last {
-                    Box::pin(self.await_commit()).await;
+                    self.await_commit().await;
                 }
                 self.write(tasks).await
             }
@@ -549,7 +540,7 @@ impl CustomSession for Adapter {
         }
         if !self.gathered.is_empty() {
             let rest = self.gathered.take();
-            self.write(rest).await?;
+            Box::pin(self.write(rest)).await?;
         }
         self.inner_mut().finish_body().await
     }

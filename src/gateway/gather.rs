@@ -80,6 +80,28 @@ impl Gathered {
     }
 }
 
+/// Two batches as one, in the memory of the first that has any.
+pub(super) fn join(mut first: Vec<HttpTask>, mut second: Vec<HttpTask>) -> Vec<HttpTask> {
+    if first.is_empty() {
+        return second;
+    }
+    first.append(&mut second);
+    first
+}
+
+/// The bytes of a piece of a body.
+pub(super) fn task_bytes(task: &HttpTask) -> usize {
+    match task {
+        HttpTask::Body(Some(body), _) | HttpTask::UpgradedBody(Some(body), _) => body.len(),
+        HttpTask::Header(..)
+        | HttpTask::Body(None, _)
+        | HttpTask::UpgradedBody(None, _)
+        | HttpTask::Trailer(_)
+        | HttpTask::Done
+        | HttpTask::Failed(_) => 0,
+    }
+}
+
 /// The size of a piece that is nothing but bytes in the midst of a body; `None` for all that has to go out at once.
 fn body_bytes(task: &HttpTask) -> Option<usize> {
     match task {

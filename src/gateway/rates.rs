@@ -42,11 +42,13 @@ static TOKENS: Names = [
 
 /// Writes the headers of the rates that are limited.
 pub(super) fn insert(headers: &mut HeaderMap, rates: &Rates, format: WireFormat, now: Moment) {
+    if rates.requests.is_none() && rates.tokens.is_none() {
+        return;
+    }
     // All values of an answer share one piece of memory.
-    let mut room = BytesMut::new();
+    let mut room = BytesMut::with_capacity(if format == WireFormat::Anthropic { 256 } else { 128 });
     for (rate, [openai, anthropic]) in [(rates.requests, &REQUESTS), (rates.tokens, &TOKENS)] {
         let Some(rate) = rate else { continue };
-        room.reserve(96);
         span(rate.reset, &mut room);
         write(headers, openai, &rate, &mut room);
         if format == WireFormat::Anthropic {

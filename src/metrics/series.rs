@@ -13,6 +13,7 @@ use super::{
 use crate::telemetry::Access;
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
@@ -167,16 +168,25 @@ impl Kinds {
     /// The series of a request's kind, made by `make` where they are not known. Only the kinds of requests that were
     /// served are kept: their models have labels of their own, or never will.
     pub(super) fn of(&self, access: &Access<'_>, provider: &str, make: impl FnOnce() -> Series) -> Arc<Series> {
-        let key = key(access, provider);
-        if let Some(series) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(key.as_str()) {
-            return series.clone();
+        thread_local! {
+            /// Room for a key, used again and again.
+            static KEY: RefCell<String> = const { RefCell::new(String::new()) };
         }
-        let series = Arc::new(make());
-        let mut kinds = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if is_served(access) && key.len() <= MOST_KEY_BYTES && kinds.len() < MOST_KINDS {
-            kinds.insert(key.into(), series.clone());
-        }
-        series
+        KEY.with_borrow_mut(|key| {
+            write_key(key, access, provider);
+            if let Some(series) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(key.as_str()) {
+                return series.clone();
+            }
+            let series = Arc::new(make());
+            let mut kinds = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            if is_served(access) && key.len() <= MOST_KEY_BYTES && kinds.len() < MOST_KINDS {
+                kinds.insert(key.as_str().into(), series.clone());
+            }
+            // A client's own words can be of any length.
+            key.clear();
+            key.shrink_to(MOST_KEY_BYTES);
+            series
+        })
     }
 }
 
@@ -207,7 +217,7 @@ pub(super) fn is_served(access: &Access<'_>) -> bool {
     access.status == 200 && access.outcome == "served" && access.served_model != "-"
 }
 
-fn key(access: &Access<'_>, provider: &str) -> String {
+fn write_key(key: &mut String, access: &Access<'_>, provider: &str) {
     let words = [
         access.user,
         access.account,
@@ -219,13 +229,12 @@ fn key(access: &Access<'_>, provider: &str) -> String {
         access.served_model,
         access.model,
     ];
-    let mut key = String::with_capacity(words.iter().map(|word| word.len() + 1).sum::<usize>() + 3);
+    key.clear();
     key.push_str(itoa::Buffer::new().format(access.status));
     for word in words {
         key.push('\0');
         key.push_str(word);
     }
-    key
 }
 
 /// The labels of a request; `own` and `models` give their values.
