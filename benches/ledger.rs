@@ -35,7 +35,7 @@ fn entry(exchange: u64) -> Entry {
         began: Clock::System.now().unix_millis(),
         exchange,
         attempt: 1,
-        request: format!("req_{exchange:024x}"),
+        request: format!("req_{exchange:024x}").into(),
         user: format!("user-{}", exchange % 50),
         key: "c00397de".into(),
         account: format!("account-{}", exchange % 8),

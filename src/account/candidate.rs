@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
+    ledger::{Price, PriceTable},
     wire::{Endpoint, WireFormat},
 };
 use std::{
@@ -79,6 +80,16 @@ impl Candidate {
         }
     }
 
+    /// What its model costs there.
+    pub fn price<'t>(&self, table: &'t PriceTable) -> Option<&'t Price> {
+        table.find(self.account.settings.provider.name(), &self.upstream_model)
+    }
+
+    fn is_priced_as(&self, other: &Candidate) -> bool {
+        let provider = |candidate: &Candidate| candidate.account.settings.provider.name();
+        provider(self) == provider(other) && self.upstream_model == other.upstream_model
+    }
+
     pub(super) fn asked(&self) -> Asked<'_> {
         Asked { settings: &self.account.settings, model: &self.upstream_model }
     }
@@ -89,12 +100,16 @@ impl Candidate {
 pub struct Candidates {
     list: Box<[Candidate]>,
     board: OnceLock<Board>,
+    prices: OnceLock<Box<[Option<Arc<Price>>]>>,
 }
+
+/// The prices of so many candidates are kept; those that come first are the likelier ones.
+const MOST_PRICED: usize = 64;
 
 impl Candidates {
     /// Candidates in the order of target and priority.
     pub fn new(list: Vec<Candidate>) -> Candidates {
-        Candidates { list: list.into(), board: OnceLock::new() }
+        Candidates { list: list.into(), board: OnceLock::new(), prices: OnceLock::new() }
     }
 
     /// Chooses among them; `stale` is one whose standing turned out to be another than the board knew.
@@ -109,6 +124,21 @@ impl Candidates {
     /// What most leases need to know of a candidate that was chosen.
     pub(super) fn fixed(&self, index: usize) -> Option<&Fixed> {
         self.board.get()?.fixed(index)
+    }
+
+    /// The prices of the candidates that come first, by the table of their configuration: every request asks twice.
+    pub fn prices(&self, table: &PriceTable) -> &[Option<Arc<Price>>] {
+        self.prices.get_or_init(|| {
+            let mut prices: Vec<Option<Arc<Price>>> = Vec::new();
+            let mut before = None;
+            for candidate in self.list.iter().take(MOST_PRICED) {
+                // Most candidates are accounts of the same provider: those side by side share a price.
+                let known = prices.last().filter(|_| before.is_some_and(|other| candidate.is_priced_as(other)));
+                prices.push(known.cloned().unwrap_or_else(|| candidate.price(table).cloned().map(Arc::new)));
+                before = Some(candidate);
+            }
+            prices.into()
+        })
     }
 
     /// The first of the candidates that is this account and not among `left_out`.
@@ -129,5 +159,31 @@ impl Deref for Candidates {
 
     fn deref(&self) -> &[Candidate] {
         &self.list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        account::testing::{account, pool},
+        ledger::{Unpriced, price::PriceRule},
+    };
+
+    #[test]
+    fn each_candidate_has_the_price_of_its_own_provider() {
+        let accounts =
+            [("a", "anthropic"), ("b", "anthropic"), ("c", "openai")].map(|(name, of)| account(name, of).model("m"));
+        let pool = pool(&accounts, &[]);
+        let candidates = pool.candidates(&Demand { model: "m", endpoint: &Endpoint::ChatCompletions });
+        let price = Price { image: 7, ..Price::default() };
+        let rule = PriceRule { models: vec!["m".to_owned()], providers: vec!["anthropic"], price };
+        let table = PriceTable::new(vec![vec![rule]], Unpriced::TokensOnly);
+        for _ in 0..2 {
+            let found: Vec<_> = candidates.prices(&table).iter().map(|price| price.as_ref().map(|p| p.image)).collect();
+            let expected: Vec<_> = candidates.iter().map(|c| c.price(&table).map(|p| p.image)).collect();
+            assert_eq!(found, expected);
+        }
+        assert_eq!(candidates.prices(&table).iter().flatten().count(), 2);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{exchange::Exchange, state::Shared};
 use crate::{
+    clock::Moment,
     error::{Reason, Rejection},
     ledger::Entry,
     limit::terms::Amounts,
@@ -19,8 +20,6 @@ const BYTES_PER_TOKEN: u64 = 4;
 const STEP: u64 = 256;
 /// The largest count that is believed of an answer.
 const MOST: u64 = 1_000_000_000;
-/// The prices of so many candidates are looked at; those that come first are the likelier ones.
-const MOST_PRICED: usize = 64;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a request was estimated at when it was let in.
@@ -79,7 +78,7 @@ pub(super) fn reserve(shared: &Shared, exchange: &mut Exchange, endpoint: &Endpo
     }
     let estimate = estimate(exchange, endpoint);
     let want = amounts(exchange, estimate.input, estimate.output);
-    let now = shared.live.clock.now();
+    let now = exchange.marks.received.unwrap_or_else(|| shared.live.clock.now());
     exchange.estimate = estimate;
     let Some(permit) = &mut exchange.admission else { return Ok(()) };
     let reserved = permit.reserve(want, now);
@@ -124,13 +123,8 @@ fn estimate(exchange: &Exchange, endpoint: &Endpoint) -> Estimate {
 fn amounts(exchange: &Exchange, input: u64, output: u64) -> Amounts {
     let prices = &exchange.snapshot.config.prices;
     let images = u64::from(matches!(exchange.endpoint(), Some(Endpoint::Images(_))));
-    let candidates = exchange.plan.iter().flat_map(|plan| plan.candidates.iter()).take(MOST_PRICED);
-    let models = candidates.map(|candidate| (candidate.account.settings.provider.name(), &candidate.upstream_model));
-    // Most candidates are accounts of the same provider: what they ask is looked up once for those side by side.
-    let mut before = None;
-    let models = models.filter(|model| before.replace(*model) != Some(*model));
-    let cost =
-        models.filter_map(|(provider, model)| Some(prices.find(provider, model)?.most_nanos(input, output, images)));
+    let prices = exchange.plan.iter().flat_map(|plan| plan.candidates.prices(prices)).flatten();
+    let cost = prices.map(|price| price.most_nanos(input, output, images));
     Amounts { tokens: input.saturating_add(output), requests: 1, cost_nanos: cost.max().unwrap_or(0) }
 }
 
@@ -166,13 +160,13 @@ pub(super) fn is_overrun(shared: &Shared, exchange: &mut Exchange, end: bool) ->
 }
 
 /// Books what an attempt used, as its row in the ledger says it.
-pub(super) fn charge(shared: &Shared, exchange: &mut Exchange, entry: &Entry) {
+pub(super) fn charge(exchange: &mut Exchange, entry: &Entry, now: Moment) {
     let used = Amounts {
         tokens: entry.counts.tokens(),
         requests: u64::from(entry.attempt == 1),
         cost_nanos: entry.cost_nanos.unwrap_or(0),
     };
     if let Some(permit) = &mut exchange.admission {
-        permit.charge(used, entry.began, shared.live.clock.now());
+        permit.charge(used, entry.began, now);
     }
 }

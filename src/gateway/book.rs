@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     account::{Tokens, Took},
-    ledger::{Ack, Counts, Entry, Ledger, Outcome, entry::clip},
+    clock::Moment,
+    ledger::{
+        Ack, Counts, Entry, Ledger, Outcome, Price,
+        entry::{clip, shared_clip},
+    },
     wire::Endpoint,
 };
 use serde::Deserialize;
@@ -51,7 +55,7 @@ pub(super) fn open(shared: &Shared, exchange: &mut Exchange) {
         provider: settings.provider.name(),
         call: exchange.endpoint().map_or("", |endpoint| endpoint.name()),
         model: request.map(|request| clip(&request.model)).unwrap_or_default(),
-        served: clip(&attempt.lease.candidate.upstream_model),
+        served: shared_clip(&attempt.lease.candidate.upstream_model),
         client_format: exchange.format.name(),
         upstream_format: attempt.endpoint.format().name(),
         stream: request.is_some_and(|request| request.stream),
@@ -82,18 +86,19 @@ pub(super) fn close(shared: &Shared, exchange: &mut Exchange, outcome: Outcome, 
     let Some(mut entry) = row.entry.take() else { return };
     entry.outcome = outcome;
     entry.failure = failure;
-    entry.total_micros = exchange.age(shared.live.clock.now()).as_micros() as u64;
+    let now = shared.live.clock.now();
+    entry.total_micros = exchange.age(now).as_micros() as u64;
     if let Some(attempt) = &exchange.attempt {
         fill(&mut entry, exchange, attempt);
     }
-    charge(shared, exchange, &entry);
+    charge(shared, exchange, &entry, now);
     exchange.ack = row.ledger.as_ref().and_then(|ledger| ledger.submit(entry)).or_else(|| exchange.ack.take());
 }
 
 /// Charges what an attempt used where it counts: the caller's limits, the account's, and the metrics. All go by the row, so
 /// that none of them says anything else than the ledger.
-fn charge(shared: &Shared, exchange: &mut Exchange, entry: &Entry) {
-    admission::charge(shared, exchange, entry);
+fn charge(shared: &Shared, exchange: &mut Exchange, entry: &Entry, now: Moment) {
+    admission::charge(exchange, entry, now);
     let cost_nanos = entry.cost_nanos.unwrap_or(0);
     if cost_nanos > 0 {
         shared.live.metrics.cost((&entry.account, &entry.user, &entry.served), cost_nanos);
@@ -169,11 +174,18 @@ fn cost(entry: &Entry, exchange: &Exchange, attempt: &Attempt) -> Option<u64> {
     if is_free || attempt.reply.as_ref().is_some_and(|reply| reply.is_error()) {
         return Some(0);
     }
-    let price = exchange.snapshot.config.prices.find(entry.provider, &entry.served)?;
+    let price = price(exchange, attempt)?;
     if entry.counts == Counts::default() && !price.is_free() {
         return None;
     }
     Some(price.cost_nanos(&entry.counts.usage()))
+}
+
+/// What the model of an attempt costs.
+fn price<'a>(exchange: &'a Exchange, attempt: &Attempt) -> Option<&'a Price> {
+    let table = &exchange.snapshot.config.prices;
+    let known = exchange.plan.as_ref().and_then(|plan| plan.candidates.prices(table).get(attempt.lease.index));
+    known.map_or_else(|| attempt.lease.candidate.price(table), Option::as_deref)
 }
 
 /// How many images a request asks for: one, unless it says otherwise. A form's number is not read.

@@ -66,9 +66,7 @@ pub(super) fn plan(shared: &Shared, exchange: &mut Exchange, endpoint: &Endpoint
 /// The candidates whose model has a price; refuses where none has.
 fn priced(exchange: &Exchange, candidates: &Arc<Candidates>) -> Result<Arc<Candidates>, Rejection> {
     let prices = &exchange.snapshot.config.prices;
-    let has_price = |candidate: &&Candidate| {
-        prices.find(candidate.account.settings.provider.name(), &candidate.upstream_model).is_some()
-    };
+    let has_price = |candidate: &&Candidate| candidate.price(prices).is_some();
     if candidates.iter().all(|candidate| has_price(&candidate)) {
         return Ok(candidates.clone());
     }
@@ -101,10 +99,10 @@ pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(),
     loop {
         let late = exchange.attempts > 0 && exchange.age(shared.live.clock.now()) >= failover.within;
         if exchange.attempts >= failover.attempts || late {
+            return Err(nothing_left(exchange, None));
+        }
         if let Some(plan) = &mut exchange.plan {
             plan.tried.extend(plan.last.take());
-        }
-            return Err(nothing_left(exchange, None));
         }
         let (lease, waited) = lease(shared, exchange).await?;
         exchange.marks.waited += waited;

@@ -53,6 +53,8 @@ pub(super) const UNDECIDED: ErrorType = ErrorType::Custom("Undecided");
 /// The waits of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
+    /// When it begins.
+    pub begins: Instant,
     /// No content by then: the attempt failed.
     pub first: Instant,
     /// Longest silence once content has come.
@@ -185,8 +187,8 @@ pub(super) fn install(session: &mut Session, body: Bytes, deadlines: Deadlines) 
         gathered: Gathered::default(),
         committed: false,
         ended: false,
-        last: Instant::now(),
-        pinged: Instant::now(),
+        last: deadlines.begins,
+        pinged: deadlines.begins,
         alarm: Alarm::default(),
     }));
     link
@@ -273,7 +275,7 @@ impl Adapter {
             self.held_bytes = 0;
             self.tail = None;
             self.ended = false;
-            self.last = Instant::now();
+            self.last = said.deadlines.begins;
         }
         said
     }

@@ -38,7 +38,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 /// One request, from its header to its log line.
 pub struct Exchange {
     /// The id that both sides see.
-    pub(super) id: String,
+    pub(super) id: Arc<str>,
     /// The gateway's own number for it: unlike the id, no client can send it twice.
     pub(super) number: u64,
     /// When it began.
@@ -260,13 +260,12 @@ impl Attempt {
 }
 
 /// A request id of 24 hexadecimal digits.
-fn new_id(first: u64, second: u64) -> String {
-    let mut id = String::with_capacity("req_".len() + 24);
-    id.push_str("req_");
-    for eight in [first >> 32, first, second >> 32] {
-        id.push_str(str::from_utf8(&hexadecimal(eight as u32)).unwrap_or_default());
-    }
-    id
+fn new_id(first: u64, second: u64) -> Arc<str> {
+    let mut id = *b"req_000000000000000000000000";
+    let eights = [first >> 32, first, second >> 32].map(|eight| hexadecimal(eight as u32));
+    let digits = eights.into_iter().flatten();
+    id.iter_mut().skip("req_".len()).zip(digits).for_each(|(place, digit)| *place = digit);
+    str::from_utf8(&id).unwrap_or_default().into()
 }
 
 /// The eight digits of a number, all at a time: one in each byte.
@@ -369,7 +368,7 @@ mod tests {
 
     #[test]
     fn an_id_shows_its_numbers_in_hexadecimal() {
-        assert_eq!(new_id(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210), "req_0123456789abcdeffedcba98");
-        assert_eq!(new_id(1, 0), "req_000000000000000100000000");
+        assert_eq!(&*new_id(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210), "req_0123456789abcdeffedcba98");
+        assert_eq!(&*new_id(1, 0), "req_000000000000000100000000");
     }
 }

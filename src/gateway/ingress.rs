@@ -36,11 +36,7 @@ pub(super) fn check_head(headers: &HeaderMap, bounds: &Bounds) -> Result<(), Rej
 }
 
 /// Who is calling. `Ok(None)` where no users are kept.
-pub(super) fn authenticate(
-    shared: &Shared,
-    exchange: &Exchange,
-    session: &Session,
-) -> Result<Option<Caller>, Rejection> {
+pub(super) fn authenticate(exchange: &Exchange, session: &Session) -> Result<Option<Caller>, Rejection> {
     let snapshot = &exchange.snapshot;
     if snapshot.config.open {
         return Ok(None);
@@ -51,7 +47,7 @@ pub(super) fn authenticate(
         let message = "no key was sent: use the header `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`";
         return Err(Rejection::new(Reason::MissingKey, message));
     };
-    let caller = snapshot.keys.lookup(key, shared.live.clock.now())?;
+    let caller = snapshot.keys.lookup(key, exchange.started)?;
     caller.may_come_from(exchange.client)?;
     Ok(Some(caller))
 }

@@ -22,6 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora::{ErrorType, OrErr, Result, http::ResponseHeader};
 use pingora_proxy::Session;
 use std::{sync::atomic::Ordering, time::Duration};
+use tokio::time::Instant;
 
 /// Tells which status an upstream's error had, where the caller gets another one.
 pub(super) const UPSTREAM_STATUS: &str = "x-sub2api-upstream-status";
@@ -70,7 +71,7 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
         let message = "the gateway cannot write down what requests use, and takes none until it can: try again";
         return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
     }
-    match ingress::authenticate(shared, exchange, session) {
+    match ingress::authenticate(exchange, session) {
         Ok(caller) => exchange.caller = caller,
         Err(rejection) => return Err(admission::stranger(shared, session, exchange, rejection)),
     }
@@ -97,7 +98,7 @@ pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut
         return Ok(true);
     }
     let body = exchange.attempt.as_ref().map(|attempt| attempt.body.clone()).unwrap_or_default();
-    exchange.link = Some(downstream::install(session, body, relay::deadlines(exchange)));
+    exchange.link = Some(downstream::install(session, body, relay::deadlines(exchange, Instant::now())));
     exchange.marks.ready = Some(shared.live.clock.now());
     Ok(false)
 }
@@ -129,7 +130,7 @@ fn adopt_id(session: &Session, exchange: &mut Exchange) {
         (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
     };
     if let Some(id) = told.filter(decent) {
-        exchange.id = id.to_owned();
+        exchange.id = id.into();
     }
 }
 
@@ -145,12 +146,12 @@ async fn take_request(
     exchange.marks.received = Some(shared.live.clock.now());
     let head = session.req_header();
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let envelope = envelope::scan(endpoint, content_type, &body).map_err(|fault| Rejection {
+    let mut envelope = envelope::scan(endpoint, content_type, &body).map_err(|fault| Rejection {
         param: fault.param.clone(),
         ..Rejection::new(Reason::Malformed, fault.message)
     })?;
     let in_path = exchange.route.as_ref().and_then(|route| route.model.clone());
-    let named = in_path.or_else(|| envelope.model.clone());
+    let named = in_path.or_else(|| envelope.model.take());
     let is_named = named.is_some();
     let model = match (named, endpoint) {
         (Some(model), _) => model,

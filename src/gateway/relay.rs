@@ -56,7 +56,7 @@ pub(super) async fn begin_attempt(shared: &Shared, session: &mut Session, exchan
     // Pingora's decompressor keeps the state of the attempt before.
     session.upstream_compression = ResponseCompressionCtx::new(0, true, false);
     if let Some(link) = &exchange.link {
-        link.begin_attempt(deadlines(exchange));
+        link.begin_attempt(deadlines(exchange, Instant::now()));
     }
     Ok(())
 }
@@ -83,14 +83,15 @@ async fn choose(shared: &Shared, session: &mut Session, exchange: &mut Exchange)
     })
 }
 
-/// The waits of the attempt that begins now.
-pub(super) fn deadlines(exchange: &Exchange) -> Deadlines {
+/// The waits of the attempt that begins at this moment.
+pub(super) fn deadlines(exchange: &Exchange, begins: Instant) -> Deadlines {
     let config = &exchange.snapshot.config;
     let timeouts = exchange.attempt.as_ref().map_or(config.timeouts, |a| a.lease.candidate.account.settings.timeouts);
     let streamed = exchange.request.as_ref().is_some_and(|request| request.stream);
     let total = Instant::from_std(exchange.started.mono) + timeouts.total;
     Deadlines {
-        first: Instant::now() + if streamed { timeouts.first_byte } else { timeouts.whole },
+        begins,
+        first: begins + if streamed { timeouts.first_byte } else { timeouts.whole },
         idle: timeouts.idle,
         total,
         ping_every: config.streams.ping,
@@ -168,9 +169,9 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let Some(attempt) = exchange.attempt.as_mut() else { return Ok(()) };
     let Some(reply) = attempt.reply.as_mut() else { return Ok(()) };
     let before = (reply.committed, reply.answering);
-    if end {
-        exchange.marks.answered = Some(shared.live.clock.now());
-    }
+    let ended_at = end.then(|| shared.live.clock.now());
+    exchange.marks.answered = ended_at.or(exchange.marks.answered);
+    let now = || ended_at.unwrap_or_else(|| shared.live.clock.now());
     let step = reply.take(body, end, &shared.live.clock);
     let said = reply.said.take();
     let (is_first, status) = (reply.committed && !before.0, reply.status);
@@ -182,8 +183,8 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         return Ok(());
     }
     if let (Some(shape), None, Some(request)) = (reply.wanted_shape(), &attempt.translation, &exchange.request) {
-        let now = shared.live.clock.now().unix_millis() / 1000;
-        let reshaping = Translation::reshaping(exchange.format, shape, &request.body, (&exchange.id, now));
+        let seconds = now().unix_millis() / 1000;
+        let reshaping = Translation::reshaping(exchange.format, shape, &request.body, (&exchange.id, seconds));
         attempt.translation = Some(Box::new(reshaping));
     }
     if is_first && reply.is_error() {
@@ -201,7 +202,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     if is_first && let Some(answer) = complete(attempt, body, &exchange.id) {
         exchange.upstream_status = attempt.reply.as_ref().and_then(|r| r.seen().error.as_ref()).and_then(|e| e.status);
         exchange.answer = Some(answer);
-        settle::answered(shared, exchange);
+        settle::answered(shared, exchange, now());
         let class = said.as_ref().map_or("", |verdict| verdict.class.name());
         if let Some(verdict) = said {
             settle::said(shared, exchange, &verdict);
@@ -213,7 +214,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         tell(link, attempt, before, exchange.format);
     }
     if is_first {
-        settle::answered(shared, exchange);
+        settle::answered(shared, exchange, now());
     }
     let class = said.as_ref().map_or("", |verdict| verdict.class.name());
     if let Some(verdict) = said {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     account::oauth::Trouble,
+    clock::Moment,
     config::secret::Secret,
     error::{Reason, Rejection},
     ledger,
@@ -35,8 +36,7 @@ pub(super) fn header_came(shared: &Shared, exchange: &Exchange, header: &Respons
 }
 
 /// The answer's first content has come: the account works.
-pub(super) fn answered(shared: &Shared, exchange: &mut Exchange) {
-    let now = shared.live.clock.now();
+pub(super) fn answered(shared: &Shared, exchange: &mut Exchange, now: Moment) {
     exchange.first_content.get_or_insert(now.since(exchange.started));
     let telling = exchange.is_telling();
     let Some(attempt) = &mut exchange.attempt else { return };

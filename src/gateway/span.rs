@@ -57,7 +57,7 @@ pub(super) fn end(shared: &Shared, exchange: &mut Exchange, call: &'static str) 
     let now = shared.live.clock.now();
     queue.push(RequestTrace {
         context: spans.context,
-        request_id: exchange.id.clone(),
+        request_id: exchange.id.to_string(),
         call,
         operation: metrics::operation(call),
         user: exchange.caller.as_ref().map_or_else(|| "-".to_owned(), |caller| caller.user.name.clone()),

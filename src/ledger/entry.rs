@@ -18,7 +18,7 @@ pub struct Entry {
     /// Which attempt of the request, from 1.
     pub attempt: u32,
     /// The request id that both sides saw.
-    pub request: String,
+    pub request: Arc<str>,
     /// The user; empty where no users are kept.
     pub user: String,
     /// The first digits of the key's hash; empty where no users are kept.
@@ -32,7 +32,7 @@ pub struct Entry {
     /// The model asked for.
     pub model: String,
     /// The model at the provider.
-    pub served: String,
+    pub served: Arc<str>,
     /// The caller's wire format.
     pub client_format: &'static str,
     /// The provider's wire format.
@@ -93,6 +93,12 @@ impl Outcome {
 /// A text that others chose, as long as the ledger keeps it: a caller can ask for a model with a name of any length.
 pub fn clip(text: &str) -> String {
     telemetry::clip(text).to_owned()
+}
+
+/// The same of a text that is shared.
+pub fn shared_clip(text: &Arc<str>) -> Arc<str> {
+    let clipped = telemetry::clip(text);
+    if clipped.len() == text.len() { text.clone() } else { clipped.into() }
 }
 
 /// A row as it is read from the file again, and as exports show it.

@@ -55,7 +55,7 @@ const MOST_NAMED: usize = 1_000;
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Models without a price that have been named in the log, by their providers.
-type Named = HashMap<&'static str, HashSet<String>>;
+type Named = HashMap<&'static str, HashSet<Arc<str>>>;
 
 /// The ledger of a running gateway.
 pub struct Ledger {

@@ -297,7 +297,7 @@ mod tests {
             }
             Entry {
                 exchange: exchange.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-                request: format!("req_{exchange}"),
+                request: format!("req_{exchange}").into(),
                 user: ["ada", "bob", ""][exchange as usize % 3].into(),
                 model: ["smart", "it's \"quoted\"", "\u{e9}\n"][exchange as usize / 2 % 3].into(),
                 outcome: if exchange.is_multiple_of(5) { Outcome::Failed } else { Outcome::Served },

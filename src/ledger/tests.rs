@@ -326,7 +326,7 @@ fn an_export_of_each_vendor_is_compared_and_its_differences_are_named() {
     };
     for (exchange, provider, served) in [(1, "openai", "gpt-4o"), (2, "anthropic", "claude-sonnet-4-5")] {
         let counts = Counts::reported(&usage);
-        let served = served.to_owned();
+        let served = served.into();
         ledger.submit(Entry { began: day + 5 * HOUR, provider, served, counts, ..entry(exchange, 1) });
     }
     ledger.close();
