@@ -33,6 +33,9 @@ pub(super) fn content_type(shape: Shape) -> HeaderValue {
     })
 }
 
+/// So much memory is taken at once for what goes to the client.
+const ROOM_BYTES: usize = 4096;
+
 /// The translation of one attempt.
 pub(super) struct Translation {
     /// The upstream's format.
@@ -83,6 +86,9 @@ impl Translation {
     /// The client's bytes for the upstream's. `shape` is how the upstream answers, known with its first bytes.
     pub(super) fn feed(&mut self, bytes: &Bytes, shape: Shape) -> Bytes {
         let mut room = std::mem::take(&mut self.room);
+        if room.capacity() == 0 {
+            room = BytesMut::with_capacity(ROOM_BYTES);
+        }
         match self.translator(shape) {
             Some(translator) if !bytes.is_empty() => room.extend_from_slice(translator.feed(bytes)),
             Some(_) | None => {}

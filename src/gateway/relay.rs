@@ -175,11 +175,12 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     let step = reply.take(body, end, &shared.live.clock);
     let said = reply.said.take();
     let (is_first, status) = (reply.committed && !before.0, reply.status);
-    if let (Step::Go, (true, true), None, None) = (&step, before, &said, &attempt.translation)
+    if let (Step::Go, (true, true), None) = (&step, before, &said)
         && !(end || exchange.estimate.is_watched || reply.is_closed())
-        && reply.told_boundary == Some(reply.at_boundary())
+        && reply.told_boundary == Some(attempt.translation.is_some() || reply.at_boundary())
     {
         // The midst of an answer, where nothing has to be decided or told: most pieces are this.
+        translate(attempt, body, false);
         return Ok(());
     }
     if let (Some(shape), None, Some(request)) = (reply.wanted_shape(), &attempt.translation, &exchange.request) {

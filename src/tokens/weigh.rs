@@ -62,7 +62,7 @@ impl<'r> Scale<'r, '_> {
             }
             Block::ToolResult(result) => {
                 self.fixed += self.family.per_call();
-                self.texts.extend(result.object.map(|object| Cow::Borrowed(object.get())));
+                self.texts.extend(result.object.as_ref().map(|object| Cow::Borrowed(object.json())));
                 for block in result.content.iter().filter(|_| result.object.is_none()) {
                     self.block(block, is_open);
                 }

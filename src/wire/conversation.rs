@@ -37,15 +37,15 @@ pub struct Conversation {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Turns<'a> {
     /// `messages`, `input` or `contents`.
-    pub(super) turns: Option<&'a [u8]>,
+    pub(super) turns: Option<&'a str>,
     /// `system`, `instructions` or `systemInstruction`.
-    pub(super) system: Option<&'a [u8]>,
-    pub(super) tools: Option<&'a [u8]>,
-    pub(super) metadata: Option<&'a [u8]>,
+    pub(super) system: Option<&'a str>,
+    pub(super) tools: Option<&'a str>,
+    pub(super) metadata: Option<&'a str>,
     /// `prompt_cache_key` or `cachedContent`.
-    pub(super) cache_key: Option<&'a [u8]>,
-    pub(super) previous_response_id: Option<&'a [u8]>,
-    pub(super) conversation: Option<&'a [u8]>,
+    pub(super) cache_key: Option<&'a str>,
+    pub(super) previous_response_id: Option<&'a str>,
+    pub(super) conversation: Option<&'a str>,
 }
 
 /// So much of a value is hashed at its beginning, and as much at its end.
@@ -84,15 +84,15 @@ pub fn joined(hashes: &[u64]) -> u64 {
 fn session(turns: &Turns<'_>) -> Option<u64> {
     let conversation = || {
         let value = turns.conversation?;
-        text(value).or_else(|| field(value, b"id").and_then(text))
+        text(value).or_else(|| field(value, "id").and_then(text))
     };
     let named = turns.cache_key.and_then(text).or_else(conversation);
     if let Some(name) = named.filter(|name| !name.is_empty()) {
         return Some(hash_of(name.as_bytes()));
     }
-    let user = text(field(turns.metadata?, b"user_id")?)?;
+    let user = text(field(turns.metadata?, "user_id")?)?;
     // Claude Code writes its session into the user's id: as JSON today, at the end of a longer name earlier.
-    if let Some(id) = field_inside(&user, b"session_id").and_then(text) {
+    if let Some(id) = field_inside(&user, "session_id").and_then(text) {
         return Some(hash_of(id.as_bytes()));
     }
     user.split_once("_session_").map(|(_, id)| hash_of(id.as_bytes()))
@@ -102,11 +102,11 @@ fn session(turns: &Turns<'_>) -> Option<u64> {
 fn prefix(turns: &Turns<'_>) -> Option<u64> {
     let mut hash = Hash::default();
     for part in [turns.system, turns.tools] {
-        hash.part(part.unwrap_or_default());
+        hash.part(part.unwrap_or_default().as_bytes());
     }
     let all = turns.turns?;
-    if all.starts_with(b"\"") {
-        hash.part(all);
+    if all.starts_with("\"") {
+        hash.part(all.as_bytes());
         return Some(hash.end());
     }
     let (mut left, mut found) = (MOST_LEADING_TURNS, false);
@@ -126,26 +126,26 @@ fn prefix(turns: &Turns<'_>) -> Option<u64> {
 fn add_turn(hash: &mut Hash, cursor: &mut Cursor<'_>) -> Option<bool> {
     let (mut role, mut content) = (None, None);
     cursor.members(|cursor, name| {
-        let place = match name {
-            b"role" => &mut role,
-            b"content" | b"parts" => &mut content,
+        let place = match &*name {
+            "role" => &mut role,
+            "content" | "parts" => &mut content,
             _ => return cursor.skip(),
         };
         // Which one counts, were there two, is for the provider to say.
         place.replace(cursor.value()?).is_none().then_some(())
     })?;
-    let said = |value: Option<_>| value.filter(|value| *value != b"null");
-    let role = said(role).unwrap_or(b"\"user\"");
-    let role = role.strip_prefix(b"\"").and_then(|role| role.strip_suffix(b"\"")).unwrap_or(role);
-    hash.part(role);
+    let said = |value: Option<_>| value.filter(|value| *value != "null");
+    let role = said(role).unwrap_or("\"user\"");
+    let role = role.strip_prefix("\"").and_then(|role| role.strip_suffix("\"")).unwrap_or(role);
+    hash.part(role.as_bytes());
     if let Some(content) = said(content) {
         add_content(hash, content);
     }
-    Some(role == b"user")
+    Some(role == "user")
 }
 
 /// Clients move `cache_control` on from turn to turn: it is left out of a turn's blocks.
-fn add_content(hash: &mut Hash, content: &[u8]) {
+fn add_content(hash: &mut Hash, content: &str) {
     let mut with_blocks = *hash;
     let blocks = Cursor::again(content).elements(|cursor| {
         if cursor.peek()? != b'{' {
@@ -153,20 +153,20 @@ fn add_content(hash: &mut Hash, content: &[u8]) {
         }
         cursor.members(|cursor, name| {
             let value = cursor.value()?;
-            if name != b"cache_control" {
-                with_blocks.part(name);
-                with_blocks.part(value);
+            if name != "cache_control" {
+                with_blocks.part(name.as_bytes());
+                with_blocks.part(value.as_bytes());
             }
             Some(())
         })
     });
     match blocks {
         Some(()) => *hash = with_blocks,
-        None => hash.part(content),
+        None => hash.part(content.as_bytes()),
     }
 }
 
-fn is_bound(format: WireFormat, turns: &[u8]) -> bool {
+fn is_bound(format: WireFormat, turns: &str) -> bool {
     let tail = turns.get(turns.len().saturating_sub(SEARCHED_BYTES)..).unwrap_or(turns);
     let marks: &[&Key] = match format {
         WireFormat::Anthropic => &[&SIGNATURE, &REDACTED],
@@ -174,27 +174,27 @@ fn is_bound(format: WireFormat, turns: &[u8]) -> bool {
         WireFormat::Gemini => &[&THOUGHT, &THOUGHT_TOO],
         WireFormat::OpenaiChat => &[&DETAILS],
     };
-    marks.iter().any(|mark| mark.stands_in(tail))
+    marks.iter().any(|mark| mark.stands_in(tail.as_bytes()))
 }
 
-fn text(value: &[u8]) -> Option<Cow<'_, str>> {
+fn text(value: &str) -> Option<Cow<'_, str>> {
     Cursor::again(value).string()?.said()
 }
 
 /// A field of an object that stands in a text.
-fn field_inside<'a>(text: &'a str, name: &[u8]) -> Option<&'a [u8]> {
+fn field_inside<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut cursor = Cursor::new(text.as_bytes())?;
     let found = find(&mut cursor, name)?;
     cursor.end().and(found)
 }
 
 /// One field of an object.
-fn field<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     find(&mut Cursor::again(object), name)?
 }
 
 /// Walks over an object, looking for a field.
-fn find<'a>(cursor: &mut Cursor<'a>, name: &[u8]) -> Option<Option<&'a [u8]>> {
+fn find<'a>(cursor: &mut Cursor<'a>, name: &str) -> Option<Option<&'a str>> {
     let mut found = None;
     cursor.members(|cursor, key| {
         let value = cursor.value()?;

@@ -3,21 +3,21 @@
 //! The ground of those who read in a hurry. Never recurses, and never says what is wrong: what is no JSON is `None`, and
 //! is left to a reader that tells. Invariant: what is walked over is good JSON.
 
-use super::swar;
-use memchr::memchr2;
+use super::{swar, unescape::unescape};
 use std::borrow::Cow;
 
-/// Strings that go on for longer are searched in bigger strides, which take longer to begin.
-const SHORT_WORDS: usize = 4;
+/// Whoever reads members inside of members goes no deeper: those who recurse must come to an end.
+const MAX_DEPTH: usize = 100;
 
 /// A place in a JSON text.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor<'a> {
-    /// UTF-8.
-    text: &'a [u8],
+    text: &'a str,
     at: usize,
     /// Whether there is any control character in it, be it a line end between two values.
     has_controls: bool,
+    /// How many objects and lists whose members are being read are open.
+    depth: usize,
 }
 
 /// What a string holds besides plain characters.
@@ -34,7 +34,7 @@ pub(crate) enum Escapes {
 /// The inside of a string as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quoted<'a> {
-    pub(crate) inside: &'a [u8],
+    pub(crate) inside: &'a str,
     pub(crate) escapes: Escapes,
 }
 
@@ -42,10 +42,13 @@ impl<'a> Quoted<'a> {
     /// What it says; `None` for half a surrogate pair.
     pub(crate) fn said(&self) -> Option<Cow<'a, str>> {
         match self.escapes {
-            Escapes::None => std::str::from_utf8(self.inside).ok().map(Cow::Borrowed),
-            Escapes::Letters | Escapes::Numbers => {
-                serde_json::from_slice(&[b"\"", self.inside, b"\""].concat()).ok().map(Cow::Owned)
+            Escapes::None => Some(Cow::Borrowed(self.inside)),
+            Escapes::Letters => {
+                let mut said = String::with_capacity(self.inside.len());
+                unescape(self.inside, &mut said);
+                Some(Cow::Owned(said))
             }
+            Escapes::Numbers => serde_json::from_str(&["\"", self.inside, "\""].concat()).ok().map(Cow::Owned),
         }
     }
 }
@@ -53,22 +56,30 @@ impl<'a> Quoted<'a> {
 impl<'a> Cursor<'a> {
     /// The beginning of a text; `None` if it is no UTF-8.
     pub(crate) fn new(text: &'a [u8]) -> Option<Self> {
-        if !text.is_ascii() {
-            std::str::from_utf8(text).ok()?;
-        }
-        Some(Cursor { text, at: 0, has_controls: has_control(text) })
+        std::str::from_utf8(text).ok().map(Cursor::of)
+    }
+
+    /// The beginning of a text.
+    pub(crate) fn of(text: &'a str) -> Self {
+        Cursor { text, at: 0, has_controls: has_control(text.as_bytes()), depth: 0 }
     }
 
     /// The beginning of a value that has been walked over before.
-    pub(crate) fn again(value: &'a [u8]) -> Self {
-        Cursor { text: value, at: 0, has_controls: false }
+    pub(crate) fn again(value: &'a str) -> Self {
+        Cursor { text: value, at: 0, has_controls: false, depth: 0 }
+    }
+
+    /// What lies ahead.
+    #[inline]
+    fn rest(&self) -> Option<&'a [u8]> {
+        self.text.as_bytes().get(self.at..)
     }
 
     /// The next byte that is no space.
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         loop {
-            let byte = *self.text.get(self.at)?;
+            let byte = self.next_byte()?;
             if byte > b' ' || !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
                 return Some(byte);
             }
@@ -79,7 +90,7 @@ impl<'a> Cursor<'a> {
     /// The next byte, be it a space.
     #[inline]
     fn next_byte(&self) -> Option<u8> {
-        self.text.get(self.at).copied()
+        self.text.as_bytes().get(self.at).copied()
     }
 
     /// Walks over one sign.
@@ -92,7 +103,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn word(&mut self, word: &str) -> Option<()> {
         self.peek()?;
-        self.text.get(self.at..)?.starts_with(word.as_bytes()).then(|| self.at += word.len())
+        self.rest()?.starts_with(word.as_bytes()).then(|| self.at += word.len())
     }
 
     /// Nothing may follow.
@@ -113,7 +124,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn rest_of_string(&mut self) -> Option<Escapes> {
         let from = self.at;
-        self.at += plain_length(self.text.get(from..)?)?;
+        self.at += swar::find2(b'"', b'\\', self.rest()?)?;
         if self.has_controls || self.next_byte() != Some(b'"') {
             return self.rest_of_odd_string(from);
         }
@@ -125,11 +136,14 @@ impl<'a> Cursor<'a> {
     #[inline(never)]
     fn rest_of_odd_string(&mut self, from: usize) -> Option<Escapes> {
         let mut escapes = Escapes::None;
-        while self.next_byte()? != b'"' {
-            escapes = self.escape(escapes)?;
-            self.at += plain_length(self.text.get(self.at..)?)?;
+        loop {
+            match self.next_byte()? {
+                b'"' => break,
+                b'\\' => escapes = self.escape(escapes)?,
+                _ => self.at += swar::find2(b'"', b'\\', self.rest()?)?,
+            }
         }
-        if self.has_controls && has_control(self.text.get(from..self.at)?) {
+        if self.has_controls && has_control(self.text.as_bytes().get(from..self.at)?) {
             return None;
         }
         self.at += 1;
@@ -138,13 +152,13 @@ impl<'a> Cursor<'a> {
 
     /// Walks over an escape; what the string holds with it.
     fn escape(&mut self, before: Escapes) -> Option<Escapes> {
-        match self.text.get(self.at + 1)? {
+        match self.text.as_bytes().get(self.at + 1)? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {
                 self.at += 2;
                 Some(if before == Escapes::None { Escapes::Letters } else { before })
             }
             b'u' => {
-                let digits = self.text.get(self.at + 2..self.at + 6)?;
+                let digits = self.text.as_bytes().get(self.at + 2..self.at + 6)?;
                 self.at += 6;
                 digits.iter().all(u8::is_ascii_hexdigit).then_some(Escapes::Numbers)
             }
@@ -166,7 +180,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn count(&mut self) -> Option<u64> {
         let first = self.peek()?;
-        let rest = self.text.get(self.at..)?;
+        let rest = self.rest()?;
         let (mut number, mut length) = (0, 0);
         for byte in rest.iter().take(18) {
             let digit = byte.wrapping_sub(b'0');
@@ -185,7 +199,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Walks over a number: how it is written.
-    pub(crate) fn number(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn number(&mut self) -> Option<&'a str> {
         self.peek()?;
         let from = self.at;
         if self.next_byte() == Some(b'-') {
@@ -211,26 +225,27 @@ impl<'a> Cursor<'a> {
 
     /// Walks over an object: `each` gets every key and must walk over its value.
     #[inline]
-    pub(crate) fn members(&mut self, mut each: impl FnMut(&mut Self, &[u8]) -> Option<()>) -> Option<()> {
+    pub(crate) fn members(&mut self, mut each: impl FnMut(&mut Self, Cow<'a, str>) -> Option<()>) -> Option<()> {
         self.sign(b'{')?;
         if self.sign(b'}').is_some() {
             return Some(());
         }
+        self.enter()?;
         loop {
             let key = self.string()?;
             self.sign(b':')?;
-            let said;
-            let key = if key.escapes == Escapes::None {
-                key.inside
-            } else {
-                said = key.said()?;
-                said.as_bytes()
-            };
-            each(self, key)?;
+            each(self, key.said()?)?;
             if self.sign(b',').is_none() {
+                self.depth -= 1;
                 return self.sign(b'}');
             }
         }
+    }
+
+    #[inline]
+    fn enter(&mut self) -> Option<()> {
+        self.depth += 1;
+        (self.depth <= MAX_DEPTH).then_some(())
     }
 
     /// Walks over a list: `each` must walk over an element.
@@ -240,20 +255,39 @@ impl<'a> Cursor<'a> {
         if self.sign(b']').is_some() {
             return Some(());
         }
+        self.enter()?;
         loop {
             each(self)?;
             if self.sign(b',').is_none() {
+                self.depth -= 1;
                 return self.sign(b']');
             }
         }
     }
 
+    /// Whether a null comes next, which is then walked over.
+    #[inline]
+    pub(crate) fn is_null(&mut self) -> bool {
+        self.peek() == Some(b'n') && self.word("null").is_some()
+    }
+
+    /// Walks over a true or a false.
+    pub(crate) fn flag(&mut self) -> Option<bool> {
+        if self.peek()? == b't' { self.word("true").map(|()| true) } else { self.word("false").map(|()| false) }
+    }
+
     /// Walks over any value: how it is written.
     #[inline]
-    pub(crate) fn value(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn value(&mut self) -> Option<&'a str> {
+        self.written(Self::skip)
+    }
+
+    /// How a value is written that `walk` walks over.
+    #[inline]
+    pub(crate) fn written(&mut self, walk: impl FnOnce(&mut Self) -> Option<()>) -> Option<&'a str> {
         self.peek()?;
         let from = self.at;
-        self.skip()?;
+        walk(self)?;
         self.text.get(from..self.at)
     }
 
@@ -357,25 +391,6 @@ impl Brackets {
     fn innermost(&self) -> Option<bool> {
         (self.depth > 0).then_some(self.kinds & 1 == 1)
     }
-}
-
-/// How many bytes of a string's inside lie before its end or its next escape.
-#[inline]
-fn plain_length(bytes: &[u8]) -> Option<usize> {
-    // Nearly all strings are short keys, and in many texts the next escape is near.
-    for (at, word) in bytes.as_chunks::<8>().0.iter().take(SHORT_WORDS).enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = swar::is(word, b'"') | swar::is(word, b'\\');
-        if found != 0 {
-            return Some(at * 8 + found.trailing_zeros() as usize / 8);
-        }
-    }
-    long_plain_length(bytes)
-}
-
-#[inline(never)]
-fn long_plain_length(bytes: &[u8]) -> Option<usize> {
-    memchr2(b'"', b'\\', bytes)
 }
 
 fn has_control(bytes: &[u8]) -> bool {

@@ -6,14 +6,13 @@
 use super::{
     Endpoint, WireFormat,
     compose::{Arr, obj},
-    fields::{List, Members, Num, text_of},
+    fields::{Json, List, Members, Num, text_of},
     loss::{Losses, Refusal},
     reply::ReplyError,
     translate::{Context, Document, Options, Translated},
     usage::Usage,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// What the reply side needs of the request.
@@ -67,11 +66,11 @@ pub(crate) fn translate(
     Ok(Translated { body, losses, context })
 }
 
-fn members<'a>(raw: &'a RawValue, field: &str) -> Result<Members<'a>, Refusal> {
+fn members<'a>(raw: Json<'a>, field: &str) -> Result<Members<'a>, Refusal> {
     serde_json::from_str(raw.get()).map_err(|_| Refusal::new(field, format!("`{field}` must be an object")))
 }
 
-fn count(raw: &RawValue, field: &str) -> Result<u64, Refusal> {
+fn count(raw: Json<'_>, field: &str) -> Result<u64, Refusal> {
     let number = serde_json::from_str::<Num>(raw.get()).ok().and_then(|number| number.as_count());
     number.ok_or_else(|| Refusal::new(field, format!("`{field}` must be a number")))
 }
@@ -99,12 +98,12 @@ fn from_openai<'a>(body: &'a [u8], losses: &mut Losses) -> Result<Ask<'a>, Refus
 }
 
 /// One text or several. Tokens mean something to OpenAI's models only.
-fn texts(raw: &RawValue) -> Result<Vec<Cow<'_, str>>, Refusal> {
+fn texts(raw: Json<'_>) -> Result<Vec<Cow<'_, str>>, Refusal> {
     let text = |raw: &'_ str| raw.starts_with('"');
     if text(raw.get()) {
         return Ok(vec![text_of(raw)]);
     }
-    let list = serde_json::from_str::<Vec<&RawValue>>(raw.get())
+    let list = serde_json::from_str::<Vec<Json<'_>>>(raw.get())
         .map_err(|_| Refusal::new("input", "`input` must be a text or a list of texts"))?;
     if list.iter().any(|element| !text(element.get())) {
         let message = "lists of tokens cannot be carried to this model, whose provider takes text only: send text";
@@ -120,7 +119,7 @@ fn from_gemini<'a>(body: &'a [u8], batch: bool, losses: &mut Losses) -> Result<A
         ask.take(read, losses)?;
         return Ok(ask);
     }
-    let requests = read.find("requests").map(RawValue::get).unwrap_or("[]");
+    let requests = read.find("requests").map(Json::get).unwrap_or("[]");
     let requests = serde_json::from_str::<List<Members<'a>>>(requests).map_err(|fault| Refusal::unreadable(&fault))?;
     for request in requests {
         ask.take(request, losses)?;
@@ -164,8 +163,8 @@ impl<'a> Ask<'a> {
 }
 
 /// The text of a Gemini content.
-fn content(raw: &RawValue) -> Result<Cow<'_, str>, Refusal> {
-    let parts = members(raw, "content")?.find("parts").map(RawValue::get).unwrap_or("[]");
+fn content(raw: Json<'_>) -> Result<Cow<'_, str>, Refusal> {
+    let parts = members(raw, "content")?.find("parts").map(Json::get).unwrap_or("[]");
     let parts = serde_json::from_str::<List<Members<'_>>>(parts).map_err(|fault| Refusal::unreadable(&fault))?;
     let mut text: Option<Cow<'_, str>> = None;
     for part in parts {
@@ -213,12 +212,12 @@ fn to_gemini(ask: &Ask<'_>, model: &str) -> Vec<u8> {
 
 /// One vector, as it came.
 enum Vector<'a> {
-    Numbers(&'a RawValue),
+    Numbers(Json<'a>),
     Packed(Cow<'a, str>),
 }
 
 impl<'a> Vector<'a> {
-    fn of(raw: &'a RawValue) -> Vector<'a> {
+    fn of(raw: Json<'a>) -> Vector<'a> {
         if raw.get().starts_with('"') { Vector::Packed(text_of(raw)) } else { Vector::Numbers(raw) }
     }
 
@@ -261,7 +260,7 @@ fn unreadable(fault: serde_json::Error) -> ReplyError {
     ReplyError::unreadable(&fault)
 }
 
-fn list<'a>(raw: &'a RawValue) -> Result<List<Members<'a>>, ReplyError> {
+fn list<'a>(raw: Json<'a>) -> Result<List<Members<'a>>, ReplyError> {
     serde_json::from_str(raw.get()).map_err(unreadable)
 }
 

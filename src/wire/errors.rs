@@ -3,10 +3,10 @@
 //! `upstream_error` reads them; here it is told what kind they are. Takes any body and never fails.
 
 use super::{
+    fields::Json,
     reply::{ErrorKind, ReplyError},
     upstream_error,
 };
-use serde_json::value::RawValue;
 
 /// The words by which providers name a kind of error.
 const WORDS: [(&str, ErrorKind); 36] = [
@@ -62,8 +62,8 @@ pub(crate) fn read(status: u16, body: &[u8]) -> ReplyError {
 }
 
 /// Reads an error object.
-pub(crate) fn read_raw(raw: &RawValue) -> ReplyError {
-    read(0, raw.get().as_bytes())
+pub(crate) fn read_raw(error: Json<'_>) -> ReplyError {
+    read(0, error.get().as_bytes())
 }
 
 fn kind_of(status: u16, words: [&str; 2], message: &str) -> ErrorKind {

@@ -2,9 +2,39 @@
 //!
 //! Never builds a tree of values. Invariant: a value kept raw is the very text that came.
 
+use super::{cursor::Cursor, in_place::InPlace};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
+
+/// A value as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Json<'a>(pub(crate) &'a str);
+
+impl Default for Json<'_> {
+    fn default() -> Self {
+        Json("null")
+    }
+}
+
+impl<'a> Json<'a> {
+    pub(crate) fn get(self) -> &'a str {
+        self.0
+    }
+}
+
+impl<'json: 'a, 'a> InPlace<'json> for Json<'a> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        self.0 = json.value()?;
+        Some(())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        <&'de RawValue>::deserialize(input).map(|raw| Json(raw.get()))
+    }
+}
 
 /// A JSON string, borrowed from the input where it holds no escape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +44,13 @@ impl Deref for Str<'_> {
     type Target = str;
     fn deref(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'json: 'a, 'a> InPlace<'json> for Str<'a> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        self.0 = json.string()?.said()?;
+        Some(())
     }
 }
 
@@ -122,6 +159,22 @@ impl<T> IntoIterator for List<T> {
     }
 }
 
+impl<'json, T: InPlace<'json>> InPlace<'json> for List<T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        match json.peek()? {
+            b'[' => json.elements(|json| {
+                if self.first.is_none() {
+                    return self.first.insert(T::default()).take(json);
+                }
+                self.rest.push(T::default());
+                self.rest.last_mut()?.take(json)
+            }),
+            b'{' | b'"' => self.first.insert(T::default()).take(json),
+            _ => None,
+        }
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ListVisitor<T>(PhantomData<T>);
@@ -162,6 +215,31 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
 pub(crate) enum TextOr<'a, T> {
     Text(Str<'a>),
     Parts(Vec<T>),
+}
+
+impl<T> Default for TextOr<'_, T> {
+    fn default() -> Self {
+        TextOr::Text(Str::default())
+    }
+}
+
+impl<'json: 'a, 'a, T: InPlace<'json>> InPlace<'json> for TextOr<'a, T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        let mut parts = Vec::new();
+        match json.peek()? {
+            b'"' => {
+                *self = TextOr::Text(Str(json.string()?.said()?));
+                return Some(());
+            }
+            b'[' => parts.take(json)?,
+            _ => {
+                parts.push(T::default());
+                parts.last_mut()?.take(json)?;
+            }
+        }
+        *self = TextOr::Parts(parts);
+        Some(())
+    }
 }
 
 impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for TextOr<'a, T> {
@@ -208,6 +286,23 @@ impl Num {
     }
 }
 
+impl Default for Num {
+    fn default() -> Self {
+        Num(0.into())
+    }
+}
+
+impl InPlace<'_> for Num {
+    fn take(&mut self, json: &mut Cursor<'_>) -> Option<()> {
+        self.0 = match json.count() {
+            Some(count) => count.into(),
+            // A number in quotes is left to serde, too.
+            None => serde_json::from_str(json.number()?).ok()?,
+        };
+        Some(())
+    }
+}
+
 impl<'de> Deserialize<'de> for Num {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NumVisitor;
@@ -235,11 +330,20 @@ impl<'de> Deserialize<'de> for Num {
 
 /// An object's members in their order, keys decoded, values raw.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, Json<'a>)>);
 
 impl<'a> Members<'a> {
-    pub(crate) fn find(&self, key: &str) -> Option<&'a RawValue> {
+    pub(crate) fn find(&self, key: &str) -> Option<Json<'a>> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| *v)
+    }
+}
+
+impl<'json: 'a, 'a> InPlace<'json> for Members<'a> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        json.members(|json, key| {
+            self.0.push((key, Json(json.value()?)));
+            Some(())
+        })
     }
 }
 
@@ -253,7 +357,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Vec::new();
-                while let Some((key, value)) = map.next_entry::<Str<'de>, &'de RawValue>()? {
+                while let Some((key, value)) = map.next_entry::<Str<'de>, Json<'de>>()? {
                     members.push((key.0, value));
                 }
                 Ok(Members(members))
@@ -271,7 +375,23 @@ macro_rules! wire_struct {
         #[derive(Clone, Debug, Default)]
         pub(crate) struct $name<'a> {
             $( pub(crate) $field: Option<$ty>, )*
-            pub(crate) extra: Vec<(std::borrow::Cow<'a, str>, &'a serde_json::value::RawValue)>,
+            pub(crate) extra: Vec<(std::borrow::Cow<'a, str>, $crate::wire::fields::Json<'a>)>,
+        }
+
+        impl<'json: 'a, 'a> $crate::wire::in_place::InPlace<'json> for $name<'a> {
+            fn take(&mut self, json: &mut $crate::wire::cursor::Cursor<'json>) -> Option<()> {
+                json.members(|json, key| match &*key {
+                    $( $($key)|+ => $crate::wire::in_place::InPlace::take(&mut self.$field, json), )*
+                    _ => {
+                        let mut value = $crate::wire::fields::Json::default();
+                        $crate::wire::in_place::InPlace::take(&mut value, json)?;
+                        if value.get() != "null" {
+                            self.extra.push((key, value));
+                        }
+                        Some(())
+                    }
+                })
+            }
         }
 
         impl<'de: 'a, 'a> serde::Deserialize<'de> for $name<'a> {
@@ -290,9 +410,9 @@ macro_rules! wire_struct {
                                     read.$field = Some(value);
                                 }, )*
                                 _ => {
-                                    let raw = map.next_value::<&'de serde_json::value::RawValue>()?;
-                                    if raw.get() != "null" {
-                                        read.extra.push((key.0, raw));
+                                    let value = map.next_value::<$crate::wire::fields::Json<'de>>()?;
+                                    if value.get() != "null" {
+                                        read.extra.push((key.0, value));
                                     }
                                 }
                             }
@@ -307,26 +427,16 @@ macro_rules! wire_struct {
 }
 pub(crate) use wire_struct;
 
-/// Reads a body. Looking once whether it is UTF-8 costs less than to look at each of its strings.
-pub(crate) fn read_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
-    match std::str::from_utf8(body) {
-        Ok(text) => serde_json::from_str(text),
-        // Which says where.
-        Err(_) => serde_json::from_slice(body),
-    }
-}
-
 /// A string's text where the raw value is one, else the JSON text itself.
-pub(crate) fn text_of(raw: &RawValue) -> Cow<'_, str> {
-    match serde_json::from_str::<Str<'_>>(raw.get()) {
-        Ok(text) => text.0,
-        Err(_) => Cow::Borrowed(raw.get()),
-    }
+pub(crate) fn text_of(json: Json<'_>) -> Cow<'_, str> {
+    let mut cursor = Cursor::of(json.get());
+    cursor.string().and_then(|text| text.said()).unwrap_or(Cow::Borrowed(json.get()))
 }
 
 /// Whether the text is one JSON object.
 pub(crate) fn is_object(text: &str) -> bool {
-    text.trim_start().starts_with('{') && serde_json::from_str::<de::IgnoredAny>(text).is_ok()
+    let mut cursor = Cursor::of(text);
+    cursor.peek() == Some(b'{') && cursor.skip().and_then(|()| cursor.end()).is_some()
 }
 
 #[cfg(test)]

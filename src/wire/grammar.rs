@@ -74,6 +74,11 @@ impl Grammar {
         }
     }
 
+    /// Whether text is legal now.
+    pub(crate) fn takes_text(&self) -> bool {
+        matches!(self.place, Place::In(Kind::Text | Kind::Thinking | Kind::Refusal))
+    }
+
     /// The upstream has nothing more: an unfinished sequence ends with an error.
     pub(crate) fn close(&mut self, sink: &mut dyn Sink) {
         if self.place != Place::Done {
@@ -115,9 +120,14 @@ impl Opener {
         self.open
     }
 
+    /// Whether a block of this kind is open.
+    pub(crate) fn is_open(&self, start: &BlockStart<'_>) -> bool {
+        self.open == Some(Kind::of(start))
+    }
+
     /// Makes sure that a block without a name of its own is open.
     pub(crate) fn ensure(&mut self, start: BlockStart<'_>, sink: &mut dyn Sink) {
-        if self.open != Some(Kind::of(&start)) {
+        if !self.is_open(&start) {
             self.start(start, sink);
         }
     }

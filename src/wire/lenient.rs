@@ -6,7 +6,10 @@
 //! Each is read in two ways: in place from a document that is as it should be, which is what nearly all are, and by
 //! serde, which reads the others and says what is wrong with them. Invariant: what is read in place is what serde reads.
 
-use super::cursor::{Cursor, Escapes};
+use super::{
+    cursor::{Cursor, Escapes},
+    in_place::{InPlace, in_place},
+};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -47,22 +50,9 @@ impl Word<'_> {
 }
 
 /// Reads a document as an object; `None` if it is a valid document of another kind. Fails on what is no JSON.
-pub(crate) fn object<'a, T: Fact<'a> + Deserialize<'a>>(json: &'a [u8]) -> Result<Option<T>, serde_json::Error> {
+pub(crate) fn object<'a, T: InPlace<'a> + Deserialize<'a>>(json: &'a [u8]) -> Result<Option<T>, serde_json::Error> {
     let read = in_place(json).map_or_else(|| serde_json::from_slice::<Maybe<T>>(json), Ok);
     read.map(|read| read.0)
-}
-
-fn in_place<'a, T: Fact<'a>>(json: &'a [u8]) -> Option<T> {
-    let (mut read, mut cursor) = (T::default(), Cursor::new(json)?);
-    read.take(&mut cursor)?;
-    cursor.end()?;
-    Some(read)
-}
-
-/// What can be read in place. `None` leaves the document to serde.
-pub(crate) trait Fact<'json>: Default {
-    /// Reads the next value into one that is as it was made.
-    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()>;
 }
 
 /// Reads over a value of another kind. Serde looks at one before it drops it, if not into it.
@@ -75,31 +65,31 @@ fn pass(json: &mut Cursor<'_>) -> Option<()> {
     }
 }
 
-impl<'json> Fact<'json> for Count {
+impl<'json> InPlace<'json> for Count {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
         if !matches!(json.peek()?, b'-' | b'0'..=b'9') {
             return pass(json);
         }
         *self = match json.count() {
             Some(number) => Count(Some(number)),
-            None => serde_json::from_slice(json.number()?).ok()?,
+            None => serde_json::from_str(json.number()?).ok()?,
         };
         Some(())
     }
 }
 
-impl<'json: 'a, 'a> Fact<'json> for Word<'a> {
+impl<'json: 'a, 'a> InPlace<'json> for Word<'a> {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
         match json.peek()? {
             b'"' => *self = Word(Some(json.string()?.said()?).filter(|text| !text.is_empty())),
-            b'-' | b'0'..=b'9' => *self = serde_json::from_slice(json.number()?).ok()?,
+            b'-' | b'0'..=b'9' => *self = serde_json::from_str(json.number()?).ok()?,
             _ => pass(json)?,
         }
         Some(())
     }
 }
 
-impl<'json> Fact<'json> for Filled {
+impl<'json> InPlace<'json> for Filled {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
         let filled = &mut self.0;
         match json.peek()? {
@@ -123,14 +113,14 @@ impl<'json> Fact<'json> for Filled {
             }
             b'f' | b'n' => json.skip(),
             _ => {
-                *self = serde_json::from_slice(json.number()?).ok()?;
+                *self = serde_json::from_str(json.number()?).ok()?;
                 Some(())
             }
         }
     }
 }
 
-impl<'json, T: Fact<'json>> Fact<'json> for Maybe<T> {
+impl<'json, T: InPlace<'json>> InPlace<'json> for Maybe<T> {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
         match json.peek()? {
             b'{' => self.0.insert(T::default()).take(json),
@@ -139,13 +129,7 @@ impl<'json, T: Fact<'json>> Fact<'json> for Maybe<T> {
     }
 }
 
-impl<'json, T: Fact<'json>> Fact<'json> for Box<T> {
-    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
-        (**self).take(json)
-    }
-}
-
-impl<'json, T: Fact<'json>> Fact<'json> for Many<T> {
+impl<'json, T: InPlace<'json>> InPlace<'json> for Many<T> {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
         let Many(items) = self;
         let mut item = |json: &mut Cursor<'json>| {
@@ -177,15 +161,15 @@ macro_rules! facts {
             #[derive(Default)]
             struct Met { $( $field: bool, )* }
 
-            impl<'json $(: $life, $life)?> $crate::wire::lenient::Fact<'json> for $name $(<$life>)? {
+            impl<'json $(: $life, $life)?> $crate::wire::in_place::InPlace<'json> for $name $(<$life>)? {
                 fn take(&mut self, json: &mut $crate::wire::cursor::Cursor<'json>) -> Option<()> {
                     let mut met = Met::default();
-                    json.members(|json, key| match key {
+                    json.members(|json, key| match key.as_bytes() {
                         $( $key => {
                             if std::mem::replace(&mut met.$field, true) {
                                 return None;
                             }
-                            $crate::wire::lenient::Fact::take(&mut self.$field, json)
+                            $crate::wire::in_place::InPlace::take(&mut self.$field, json)
                         } )*
                         _ => json.skip(),
                     })
@@ -389,18 +373,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
     }
 }
 
-/// In place is read what serde reads, and only from good documents.
-#[cfg(test)]
-pub(crate) fn agree<'a, T: Fact<'a> + Deserialize<'a> + fmt::Debug>(json: &'a [u8]) {
-    if let Some(read) = in_place::<Maybe<T>>(json) {
-        let full = serde_json::from_slice::<Maybe<T>>(json);
-        assert_eq!(format!("{read:?}"), format!("{:?}", full.unwrap()), "{}", json.escape_ascii());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::in_place::agree;
     use proptest::prelude::*;
     use serde::Deserialize;
 

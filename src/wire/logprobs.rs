@@ -5,30 +5,29 @@
 
 use super::{
     compose::{self, Arr, Obj},
-    fields::{Num, Str, wire_struct},
+    fields::{Json, Num, Str, wire_struct},
 };
-use serde_json::value::RawValue;
 
 wire_struct! {
     TokenIn {
-        "token" => token: Str<'a>, "logprob" => logprob: &'a RawValue, "bytes" => bytes: &'a RawValue,
+        "token" => token: Str<'a>, "logprob" => logprob: Json<'a>, "bytes" => bytes: Json<'a>,
         "top_logprobs" => top: Vec<TokenIn<'a>>,
     }
 }
-wire_struct! { ChoiceIn { "content" => content: &'a RawValue, "refusal" => refusal: &'a RawValue } }
+wire_struct! { ChoiceIn { "content" => content: Json<'a>, "refusal" => refusal: Json<'a> } }
 wire_struct! { ResultIn { "chosenCandidates" => chosen: Vec<ScoredIn<'a>>, "topCandidates" => top: Vec<TopIn<'a>> } }
 wire_struct! { TopIn { "candidates" => candidates: Vec<ScoredIn<'a>> } }
-wire_struct! { ScoredIn { "token" => token: Str<'a>, "logProbability" => logprob: &'a RawValue } }
+wire_struct! { ScoredIn { "token" => token: Str<'a>, "logProbability" => logprob: Json<'a> } }
 
 /// Reads a list in OpenAI's shape; `None` where it is none, an empty text where nothing is in it.
-pub(crate) fn of_openai(list: &RawValue) -> Option<String> {
+pub(crate) fn of_openai(list: Json<'_>) -> Option<String> {
     let tokens: Option<Vec<TokenIn<'_>>> = serde_json::from_str(list.get()).ok()?;
     elements(|a| tokens.iter().flatten().for_each(|token| a.obj(|o| put_token(o, token, Some(&token.top)))))
 }
 
 /// Reads a choice's `logprobs` of Chat Completions, and tells whether that is all of it: those of a refusal have no place
 /// elsewhere, and some servers have a shape of their own.
-pub(crate) fn of_choice(logprobs: &RawValue) -> (String, bool) {
+pub(crate) fn of_choice(logprobs: Json<'_>) -> (String, bool) {
     let Ok(read) = serde_json::from_str::<Option<ChoiceIn<'_>>>(logprobs.get()) else { return (String::new(), false) };
     let read = read.unwrap_or_default();
     let tokens = read.content.map_or(Some(String::new()), of_openai);
@@ -37,7 +36,7 @@ pub(crate) fn of_choice(logprobs: &RawValue) -> (String, bool) {
 }
 
 /// Reads Gemini's `logprobsResult`.
-pub(crate) fn of_gemini(result: &RawValue) -> Option<String> {
+pub(crate) fn of_gemini(result: Json<'_>) -> Option<String> {
     let result: ResultIn<'_> = serde_json::from_str(result.get()).ok()?;
     let mut tops = result.top.into_iter().flatten();
     elements(|a| {
@@ -73,7 +72,7 @@ fn is_number(json: &str) -> bool {
 fn put_token(o: &mut Obj<'_>, token: &TokenIn<'_>, top: Option<&Option<Vec<TokenIn<'_>>>>) {
     let text = token.token.as_deref().unwrap_or_default();
     o.str("token", text);
-    o.raw("logprob", token.logprob.map(RawValue::get).filter(|text| is_number(text)).unwrap_or(UNLIKELY));
+    o.raw("logprob", token.logprob.map(Json::get).filter(|text| is_number(text)).unwrap_or(UNLIKELY));
     match token.bytes.filter(|bytes| bytes.get().starts_with('[')) {
         Some(bytes) => o.raw("bytes", bytes.get()),
         None => o.arr("bytes", |a| text.bytes().for_each(|byte| compose::put_int(a.item(), u64::from(byte)))),
@@ -166,7 +165,7 @@ impl Mean {
 mod tests {
     use super::*;
 
-    fn raw(json: &str) -> &RawValue {
+    fn raw(json: &str) -> Json<'_> {
         serde_json::from_str(json).unwrap()
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits, reads a clock or knows a socket. A new format is one folder and one row in [`FORMATS`].
 
+mod answer;
 pub mod anthropic;
 mod collect;
 mod compose;
@@ -20,6 +21,7 @@ mod fields;
 mod frames;
 pub mod gemini;
 mod grammar;
+mod in_place;
 pub mod json;
 mod lenient;
 mod logprobs;
@@ -41,6 +43,7 @@ pub mod tap;
 mod telltale;
 mod text;
 pub mod translate;
+mod unescape;
 pub mod upstream_error;
 pub mod usage;
 

@@ -12,7 +12,8 @@ use base64::{
     alphabet::URL_SAFE,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use std::borrow::Cow;
+use memchr::memmem::Finder;
+use std::{borrow::Cow, sync::LazyLock};
 
 /// The most bytes of a token that are carried; a longer one is dropped as a loss.
 pub(crate) const MAX_TOKEN_BYTES: usize = 1 << 20;
@@ -164,6 +165,7 @@ impl<'a> ReplayToken<'a> {
 
 /// What stands between a tool call's id and the token hidden behind it.
 const ID_MARK: &str = "__s2a__";
+static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ID_MARK));
 
 /// The id with the token behind it; `None` when that is too long to be safe.
 pub(crate) fn hide_in_id(id: &str, token: &ReplayToken<'_>, model: &str) -> Option<String> {
@@ -174,7 +176,7 @@ pub(crate) fn hide_in_id(id: &str, token: &ReplayToken<'_>, model: &str) -> Opti
 
 /// Splits an id into the id that the provider knows and the token hidden behind it.
 pub(crate) fn find_in_id(id: Cow<'_, str>) -> (Cow<'_, str>, Option<ReplayToken<'static>>) {
-    let Some(at) = id.find(ID_MARK) else { return (id, None) };
+    let Some(at) = MARK.find(id.as_bytes()) else { return (id, None) };
     let token = id.get(at + ID_MARK.len()..).and_then(ReplayToken::open);
     let plain = match id {
         Cow::Borrowed(id) => Cow::Borrowed(id.get(..at).unwrap_or(id)),

@@ -3,8 +3,12 @@
 //! Holds nothing of a single format except as `Opaque`, which a foreign encoder turns into a loss. Invariant: schemas and
 //! tool arguments are the client's own JSON text, never re-ordered, never re-numbered.
 
-use super::{fields::Num, replay::ReplayToken, text::Text};
-use serde_json::value::RawValue;
+use super::{
+    answer::Answer,
+    fields::{Json, Num},
+    replay::ReplayToken,
+    text::Text,
+};
 use std::borrow::Cow;
 
 /// A request in the common form.
@@ -28,7 +32,7 @@ pub(crate) struct Request<'a> {
     pub(crate) verbosity: Option<Cow<'a, str>>,
     pub(crate) user: Option<Cow<'a, str>>,
     /// A string map, as JSON.
-    pub(crate) metadata: Option<&'a RawValue>,
+    pub(crate) metadata: Option<Json<'a>>,
     pub(crate) tier: Option<Cow<'a, str>>,
     pub(crate) store: Option<bool>,
     pub(crate) cache_key: Option<Cow<'a, str>>,
@@ -120,8 +124,8 @@ pub(crate) struct ToolResult<'a> {
     /// The tool's name where the format says it (Gemini), else empty.
     pub(crate) name: Cow<'a, str>,
     pub(crate) content: Vec<Block<'a>>,
-    /// The result as a JSON object where the format holds one (Gemini).
-    pub(crate) object: Option<&'a RawValue>,
+    /// The result as an object where the format holds one (Gemini).
+    pub(crate) object: Option<Answer<'a>>,
     pub(crate) is_error: bool,
     pub(crate) custom: bool,
 }
@@ -138,9 +142,9 @@ pub(crate) struct Tool<'a> {
 /// A JSON schema, in the dialect in which it came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Schema<'a> {
-    Json(&'a RawValue),
+    Json(Json<'a>),
     /// Gemini's subset of OpenAPI: upper-case types, `nullable`, `propertyOrdering`.
-    Gemini(&'a RawValue),
+    Gemini(Json<'a>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

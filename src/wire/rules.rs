@@ -4,7 +4,7 @@
 
 use super::{
     WireFormat, compose,
-    fields::{Members, is_object},
+    fields::is_object,
     loss::{Losses, Refusal},
     request::{Block, MediaKind, Opaque, Request, Role, Source, ToolResult},
     text::Text,
@@ -189,8 +189,8 @@ pub(crate) fn kind_of_mime(mime: &str) -> MediaKind {
 
 /// A tool result's texts, joined; errors are marked, as only Anthropic has a field for them.
 pub(crate) fn result_text<'r>(result: &'r ToolResult<'_>) -> Text<'r> {
-    if let Some(object) = result.object {
-        return unwrap_object(object.get());
+    if let Some(object) = &result.object {
+        return object.text();
     }
     let mut texts = result.content.iter().filter_map(|block| match block {
         Block::Text(text) => Some(text),
@@ -204,24 +204,6 @@ pub(crate) fn result_text<'r>(result: &'r ToolResult<'_>) -> Text<'r> {
     let mut all = texts.next().map(Text::by_ref).unwrap_or_default();
     texts.filter(|more| !more.is_empty()).for_each(|more| all.push(more));
     if result.is_error { Text::from(Cow::Owned(format!("Error: {}", all.read()))) } else { all }
-}
-
-/// A Gemini result object as text: its one `result` or `output` member, or an `error`, or the object itself.
-fn unwrap_object(object: &str) -> Text<'_> {
-    let itself = || Text::from(Cow::Borrowed(object));
-    let Ok(members) = serde_json::from_str::<Members<'_>>(object) else { return itself() };
-    // Some SDKs say the tool's name beside the result, as the part that holds the object already does.
-    let (key, value) = match members.0.as_slice() {
-        [one] => one,
-        [(name, _), content] | [content, (name, _)] if &**name == "name" && &*content.0 == "content" => content,
-        _ => return itself(),
-    };
-    let text = Text::of_json(value.get()).unwrap_or_else(|_| Text::from(Cow::Borrowed(value.get())));
-    match &**key {
-        "result" | "output" | "content" => text,
-        "error" => Text::from(Cow::Owned(format!("Error: {}", text.read()))),
-        _ => itself(),
-    }
 }
 
 /// Refuses what is essential and only the origin can say; the rest becomes a loss.

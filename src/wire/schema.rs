@@ -4,10 +4,11 @@
 
 use super::{
     compose,
-    fields::{Members, Num, Str},
+    fields::{Json, Members, Num, Str},
+    in_place::in_place,
     request::Schema,
 };
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// Deeper schemas are passed on as they are.
 const MAX_DEPTH: usize = 64;
@@ -22,12 +23,16 @@ pub(crate) fn put(out: &mut Vec<u8>, schema: Schema<'_>) {
 
 /// Writes a schema of a tool's parameters: always of type object, as Anthropic wants it.
 pub(crate) fn put_object(out: &mut Vec<u8>, schema: Option<Schema<'_>>) {
-    let mut text = Vec::new();
-    if let Some(schema) = schema {
-        put(&mut text, schema);
-    }
-    let text = String::from_utf8(text).unwrap_or_default();
-    let members = serde_json::from_str::<Members<'_>>(&text).unwrap_or_default();
+    let text = match schema {
+        None => Cow::Borrowed(""),
+        Some(Schema::Json(json)) => Cow::Borrowed(json.get()),
+        Some(schema @ Schema::Gemini(_)) => {
+            let mut text = Vec::new();
+            put(&mut text, schema);
+            Cow::Owned(String::from_utf8(text).unwrap_or_default())
+        }
+    };
+    let members: Members<'_> = in_place(text.as_bytes()).unwrap_or_default();
     if members.find("type").is_some_and(|t| t.get() == "\"object\"") {
         return compose::put_raw(out, &text);
     }
@@ -60,17 +65,17 @@ fn is_strict_text(text: &str, depth: usize) -> bool {
     let Ok(members) = serde_json::from_str::<Members<'_>>(text) else { return true };
     let inner = |key: &str| members.find(key).map(|raw| raw.get()).unwrap_or("{}");
     let each = |key: &str| serde_json::from_str::<Members<'_>>(inner(key)).unwrap_or_default();
-    let list = |key: &str| serde_json::from_str::<Vec<&RawValue>>(inner(key)).unwrap_or_default();
+    let list = |key: &str| serde_json::from_str::<Vec<Json<'_>>>(inner(key)).unwrap_or_default();
     let properties = each("properties");
     let is_object = members.find("properties").is_some() || inner("type").contains("\"object\"");
     let required = serde_json::from_str::<Vec<Str<'_>>>(inner("required")).unwrap_or_default();
     let is_closed = inner("additionalProperties") == "false";
     let has_all = properties.0.iter().all(|(name, _)| required.iter().any(|r| **r == **name));
-    let deeper = |raw: &RawValue| is_strict_text(raw.get(), depth + 1);
+    let deeper = |raw: Json<'_>| is_strict_text(raw.get(), depth + 1);
     depth <= MAX_DEPTH
         && (!is_object || (is_closed && has_all))
-        && properties.0.iter().all(|(_, raw)| deeper(raw))
-        && ["$defs", "definitions"].iter().all(|key| each(key).0.iter().all(|(_, raw)| deeper(raw)))
+        && properties.0.iter().all(|(_, raw)| deeper(*raw))
+        && ["$defs", "definitions"].iter().all(|key| each(key).0.iter().all(|(_, raw)| deeper(*raw)))
         && list("anyOf").into_iter().all(deeper)
         && members.find("items").is_none_or(deeper)
 }
@@ -99,7 +104,7 @@ fn put_closed_text(out: &mut Vec<u8>, text: &str, depth: usize) {
                 }
                 "items" => put_closed_text(o.key(key), value.get(), depth + 1),
                 "anyOf" | "allOf" | "oneOf" => {
-                    let inner = serde_json::from_str::<Vec<&RawValue>>(value.get()).unwrap_or_default();
+                    let inner = serde_json::from_str::<Vec<Json<'_>>>(value.get()).unwrap_or_default();
                     o.arr(key, |a| inner.iter().for_each(|v| put_closed_text(a.item(), v.get(), depth + 1)));
                 }
                 "additionalProperties" if is_object => {}
@@ -113,11 +118,11 @@ fn put_closed_text(out: &mut Vec<u8>, text: &str, depth: usize) {
 }
 
 /// Gemini's OpenAPI subset as JSON Schema: lower-case types, `nullable` as a type, counts as numbers.
-fn put_gemini(out: &mut Vec<u8>, raw: &RawValue, depth: usize) {
+fn put_gemini(out: &mut Vec<u8>, raw: Json<'_>, depth: usize) {
     let Ok(members) = serde_json::from_str::<Members<'_>>(raw.get()) else { return compose::put_raw(out, raw.get()) };
     let nullable = members.find("nullable").is_some_and(|n| n.get() == "true");
     compose::obj(out, |o| {
-        for (key, value) in &members.0 {
+        for (key, value) in members.0.iter().map(|(key, value)| (key, *value)) {
             if depth > MAX_DEPTH || value.get() == "null" {
                 continue;
             }
@@ -143,7 +148,7 @@ fn put_gemini(out: &mut Vec<u8>, raw: &RawValue, depth: usize) {
     });
 }
 
-fn put_type(o: &mut compose::Obj<'_>, value: &RawValue, nullable: bool) {
+fn put_type(o: &mut compose::Obj<'_>, value: Json<'_>, nullable: bool) {
     let Ok(name) = serde_json::from_str::<Str<'_>>(value.get()) else { return o.raw("type", value.get()) };
     let name = name.to_ascii_lowercase();
     if name == "type_unspecified" {
@@ -159,17 +164,17 @@ fn put_type(o: &mut compose::Obj<'_>, value: &RawValue, nullable: bool) {
     }
 }
 
-fn put_properties(o: &mut compose::Obj<'_>, value: &RawValue, depth: usize) {
+fn put_properties(o: &mut compose::Obj<'_>, value: Json<'_>, depth: usize) {
     let properties = serde_json::from_str::<Members<'_>>(value.get()).unwrap_or_default();
     o.obj("properties", |o| {
         for (name, schema) in &properties.0 {
-            put_gemini(o.key(name), schema, depth + 1);
+            put_gemini(o.key(name), *schema, depth + 1);
         }
     });
 }
 
-fn put_any_of(o: &mut compose::Obj<'_>, value: &RawValue, depth: usize) {
-    let schemas = serde_json::from_str::<Vec<&RawValue>>(value.get()).unwrap_or_default();
+fn put_any_of(o: &mut compose::Obj<'_>, value: Json<'_>, depth: usize) {
+    let schemas = serde_json::from_str::<Vec<Json<'_>>>(value.get()).unwrap_or_default();
     o.arr("anyOf", |a| {
         for schema in schemas {
             put_gemini(a.item(), schema, depth + 1);
@@ -178,7 +183,7 @@ fn put_any_of(o: &mut compose::Obj<'_>, value: &RawValue, depth: usize) {
 }
 
 /// Protocol buffers write 64-bit counts as strings.
-fn put_count(o: &mut compose::Obj<'_>, key: &str, value: &RawValue) {
+fn put_count(o: &mut compose::Obj<'_>, key: &str, value: Json<'_>) {
     match serde_json::from_str::<Num>(value.get()) {
         Ok(number) => o.num(key, &number),
         Err(_) => o.raw(key, value.get()),
@@ -189,7 +194,7 @@ fn put_count(o: &mut compose::Obj<'_>, key: &str, value: &RawValue) {
 mod tests {
     use super::*;
 
-    fn raw(text: &str) -> &RawValue {
+    fn raw(text: &str) -> Json<'_> {
         serde_json::from_str(text).unwrap()
     }
 

@@ -55,7 +55,7 @@ impl<'a> Skim<'a> {
         loop {
             let key = self.0.string().filter(|key| key.escapes == Escapes::None)?;
             self.0.sign(b':')?;
-            each(self, key.inside)?;
+            each(self, key.inside.as_bytes())?;
             if self.0.sign(b',').is_none() {
                 return self.0.sign(b'}');
             }
@@ -77,8 +77,7 @@ impl<'a> Skim<'a> {
 
     /// The inside of a string, its escapes as they are; none of them is a `\u`.
     pub(crate) fn string(&mut self) -> Option<&'a str> {
-        let text = self.0.string().filter(|text| text.escapes != Escapes::Numbers)?;
-        std::str::from_utf8(text.inside).ok()
+        self.0.string().filter(|text| text.escapes != Escapes::Numbers).map(|text| text.inside)
     }
 
     /// A string, or nothing for a null.
@@ -99,9 +98,9 @@ impl<'a> Skim<'a> {
     /// Reads over a number without an exponent, of at most 15 digits before its point.
     pub(crate) fn number(&mut self) -> Option<()> {
         let written = self.0.number()?;
-        let digits = written.strip_prefix(b"-").unwrap_or(written);
-        let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        (whole <= 15 && !written.contains(&b'e') && !written.contains(&b'E')).then_some(())
+        let digits = written.strip_prefix('-').unwrap_or(written);
+        let whole = digits.bytes().take_while(u8::is_ascii_digit).count();
+        (whole <= 15 && !written.contains(['e', 'E'])).then_some(())
     }
 
     /// Reads over any value.
@@ -136,36 +135,10 @@ impl<'a> Skim<'a> {
     }
 }
 
-/// Writes what the inside of a string says, as [`Skim::string`] gave it, into `said`, and gives it back from there; or the
-/// inside itself where it has no escapes.
-pub(crate) fn unescape<'t>(inside: &'t str, said: &'t mut String) -> &'t str {
-    let mut rest = inside;
-    let Some(mut at) = memchr::memchr(b'\\', rest.as_bytes()) else { return inside };
-    said.clear();
-    loop {
-        said.push_str(rest.get(..at).unwrap_or_default());
-        said.push(match rest.as_bytes().get(at + 1) {
-            Some(b'n') => '\n',
-            Some(b't') => '\t',
-            Some(b'r') => '\r',
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(other) => char::from(*other),
-            None => return said,
-        });
-        rest = rest.get(at + 2..).unwrap_or_default();
-        match memchr::memchr(b'\\', rest.as_bytes()) {
-            Some(next) => at = next,
-            None => break,
-        }
-    }
-    said.push_str(rest);
-    said
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::unescape::unescape;
     use proptest::prelude::*;
     use serde::de::IgnoredAny;
 

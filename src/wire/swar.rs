@@ -31,11 +31,34 @@ pub(crate) fn before(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
         }
         at += 8;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
-    let mut last = [b' '; 8];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    let found = marks(u64::from_le_bytes(last));
+    let found = marks(short(bytes.get(at..).unwrap_or_default()));
     if found == 0 { bytes.len() } else { at + found.trailing_zeros() as usize / 8 }
+}
+
+/// Where the first of two bytes is. Looks near at hand first: most of what is searched is short, and a search in big strides
+/// takes longer to begin.
+pub(crate) fn find2(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
+    const NEAR: usize = 32;
+    let near = bytes.get(..NEAR).unwrap_or(bytes);
+    let found = before(near, |word| is(word, one) | is(word, other));
+    if found < near.len() {
+        return Some(found);
+    }
+    memchr::memchr2(one, other, bytes.get(found..)?).map(|at| found + at)
+}
+
+/// Fewer than eight bytes as a word, filled up with spaces.
+fn short(bytes: &[u8]) -> u64 {
+    const SPACES: u64 = ONES * b' ' as u64;
+    let length = bytes.len();
+    let word = if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (length - 4))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<2>(), bytes.last_chunk::<2>()) {
+        u64::from(u16::from_le_bytes(*first)) | u64::from(u16::from_le_bytes(*last)) << (8 * (length - 2))
+    } else {
+        bytes.first().map_or(0, |byte| u64::from(*byte))
+    };
+    word | SPACES << (8 * length)
 }
 
 #[cfg(test)]
@@ -50,6 +73,7 @@ mod tests {
             prop_assert_eq!(before(&bytes, |word| is(word, b'"')), slow(|b| b == b'"'));
             prop_assert_eq!(before(&bytes, is_control), slow(|b| b < 0x20));
             prop_assert_eq!(before(&bytes, |word| is_but_for_bit_5(word, 0xc2)), slow(|b| matches!(b, 0xc2 | 0xe2)));
+            prop_assert_eq!(find2(b'"', b'a', &bytes), bytes.iter().position(|b| matches!(b, b'"' | b'a')));
             let any = |word| is(word, b'\\') | is_control(word);
             prop_assert_eq!(before(&bytes, any), slow(|b| b == b'\\' || b < 0x20));
         }

@@ -3,13 +3,14 @@
 //! Most of a request is text, and to take its escapes out only to put them in again would cost more than all the rest.
 //! Invariant: what is carried escaped is the inside of a JSON string that every reader takes: escapes of one letter only.
 
-use memchr::memmem::Finder;
+use super::{
+    cursor::{Cursor, Escapes, Quoted},
+    fields::Json,
+    in_place::{self, InPlace},
+    unescape::unescape,
+};
 use serde::de::{Deserialize, Deserializer, Error as _};
-use serde_json::value::RawValue;
-use std::{borrow::Cow, sync::LazyLock};
-
-/// How escapes begin that say a character by its number.
-static BY_NUMBER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
+use std::borrow::Cow;
 
 /// A text.
 #[derive(Clone, Debug)]
@@ -38,8 +39,9 @@ impl<'a> Text<'a> {
         match self {
             Text::Plain(text) => Cow::Borrowed(text),
             Text::Escaped(inside) => {
-                // Good by the invariant.
-                Cow::Owned(serde_json::from_str(&format!("\"{inside}\"")).unwrap_or_default())
+                let mut said = String::with_capacity(inside.len());
+                unescape(inside, &mut said);
+                Cow::Owned(said)
             }
         }
     }
@@ -85,24 +87,32 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The text of a JSON string.
-    pub(crate) fn of_json(json: &'a str) -> Result<Self, serde_json::Error> {
-        let inside = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        match inside {
-            Some(inside) if memchr::memchr(b'\\', inside.as_bytes()).is_none() => {
-                Ok(Text::Plain(Cow::Borrowed(inside)))
-            }
-            // Half a surrogate pair is no text, and is refused by the full reader.
-            Some(inside) if BY_NUMBER.find(inside.as_bytes()).is_none() => Ok(Text::Escaped(inside)),
-            Some(_) | None => serde_json::from_str::<String>(json).map(|text| Text::Plain(Cow::Owned(text))),
+    /// The text of a JSON string, which may be half of a surrogate pair, and thereby none.
+    pub(crate) fn of_quoted(quoted: Quoted<'a>) -> Option<Self> {
+        match quoted.escapes {
+            Escapes::Letters => Some(Text::Escaped(quoted.inside)),
+            Escapes::None | Escapes::Numbers => quoted.said().map(Text::Plain),
         }
+    }
+}
+
+impl<'json: 'a, 'a> InPlace<'json> for Text<'a> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        *self = Text::of_quoted(json.string()?)?;
+        Some(())
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let raw = <&'de RawValue>::deserialize(input)?;
-        Text::of_json(raw.get()).map_err(D::Error::custom)
+        let json = Json::deserialize(input)?.get();
+        match in_place::in_place(json.as_bytes()) {
+            Some(text) => Ok(text),
+            // Which says why.
+            None => {
+                serde_json::from_str::<String>(json).map(|said| Text::Plain(Cow::Owned(said))).map_err(D::Error::custom)
+            }
+        }
     }
 }
 
@@ -113,11 +123,37 @@ pub(crate) enum Content<'a, T> {
     Parts(Vec<T>),
 }
 
+impl<T> Default for Content<'_, T> {
+    fn default() -> Self {
+        Content::Text(Text::default())
+    }
+}
+
+impl<'json: 'a, 'a, T: InPlace<'json>> InPlace<'json> for Content<'a, T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        let mut parts = Vec::new();
+        match json.peek()? {
+            b'"' => {
+                *self = Content::Text(Text::of_quoted(json.string()?)?);
+                return Some(());
+            }
+            b'[' => parts.take(json)?,
+            b'{' => {
+                parts.push(T::default());
+                parts.last_mut()?.take(json)?;
+            }
+            _ => return None,
+        }
+        *self = Content::Parts(parts);
+        Some(())
+    }
+}
+
 impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Content<'a, T> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let json = <&'de RawValue>::deserialize(input)?.get();
+        let json = Json::deserialize(input)?.get();
         match json.as_bytes().first() {
-            Some(b'"') => Text::of_json(json).map(Content::Text),
+            Some(b'"') => serde_json::from_str(json).map(Content::Text),
             Some(b'{') => serde_json::from_str(json).map(|part| Content::Parts(vec![part])),
             Some(b'[') => serde_json::from_str(json).map(Content::Parts),
             _ => return Err(D::Error::custom("expected a string or a list of content parts")),

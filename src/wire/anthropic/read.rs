@@ -179,8 +179,8 @@ pub(super) fn clipped(head: &[u8], tail: &[u8], seen: &mut Seen) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::damaged;
     use crate::wire::tap::{Shape, Tap};
+    use crate::wire::{damaged, in_place};
     use bytes::Bytes;
 
     /// What was seen after each event.
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
-        damaged::each_reply(|json| lenient::agree::<Message<'_>>(json));
+        damaged::each_reply(|json| in_place::agree::<Message<'_>>(json));
     }
 
     fn whole(body: &str) -> Seen {

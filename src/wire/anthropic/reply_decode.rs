@@ -3,16 +3,15 @@
 use super::fragment::{self, Fragment};
 use crate::wire::{
     Usage, errors,
-    fields::{List, Str},
+    fields::{Json, List, Str},
     grammar::{Kind, Opener},
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
-    skim::unescape,
     stencil::Stencil,
     translate::Context,
+    unescape::unescape,
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc};
 
 #[derive(Deserialize)]
@@ -28,7 +27,7 @@ struct EventIn<'a> {
     #[serde(default)]
     usage: Option<UsageIn>,
     #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
+    error: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -46,11 +45,11 @@ struct MessageIn<'a> {
     #[serde(borrow, default)]
     stop_details: Option<StopDetailsIn<'a>>,
     #[serde(borrow, default)]
-    container: Option<&'a RawValue>,
+    container: Option<Json<'a>>,
     #[serde(default)]
     usage: Option<UsageIn>,
     #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
+    error: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +75,7 @@ struct BlockIn<'a> {
     #[serde(borrow, default)]
     name: Option<Str<'a>>,
     #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
+    input: Option<Json<'a>>,
     #[serde(borrow, default)]
     citations: Option<Vec<CitationIn<'a>>>,
     #[serde(borrow, default)]
@@ -111,7 +110,7 @@ struct DeltaIn<'a> {
     #[serde(borrow, default)]
     stop_details: Option<StopDetailsIn<'a>>,
     #[serde(borrow, default)]
-    container: Option<&'a RawValue>,
+    container: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -327,7 +326,7 @@ impl Decoder {
                 let id = block.id.map(|id| id.0).unwrap_or_default();
                 let name = block.name.map(|n| n.0).unwrap_or_default();
                 self.opener.start(BlockStart::ToolCall { id, name, custom: false }, sink);
-                self.input = block.input.map_or("{}", RawValue::get).to_owned();
+                self.input = block.input.map_or("{}", Json::get).to_owned();
             }
             other => {
                 self.opener.close(sink);
@@ -443,7 +442,7 @@ impl Decoder {
 }
 
 /// The container in which a tool ran has no place elsewhere.
-fn lose_container(container: Option<&RawValue>, sink: &mut dyn Sink) {
+fn lose_container(container: Option<Json<'_>>, sink: &mut dyn Sink) {
     if container.is_some_and(|container| container.get() != "null") {
         sink.event(Event::Lost(Cow::Borrowed("container")));
     }

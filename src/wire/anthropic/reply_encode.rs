@@ -109,6 +109,8 @@ pub(crate) struct Encoder {
     /// Whether the start of a thinking block is still to be written.
     unopened: bool,
     token: Option<ReplayToken<'static>>,
+    /// How a delta of the open block's text begins, once there was one.
+    head: Vec<u8>,
     usage: Usage,
     /// Held back until the end, as usage may come after it.
     finish: Option<Finish<'static>>,
@@ -125,6 +127,7 @@ impl Encoder {
             signed: false,
             unopened: false,
             token: None,
+            head: Vec::new(),
             usage: Usage::default(),
             finish: None,
         }
@@ -148,6 +151,7 @@ impl Encoder {
     fn start_block(&mut self, start: BlockStart<'_>, out: &mut Vec<u8>) {
         self.thinking = start == BlockStart::Thinking;
         self.signed = false;
+        self.head.clear();
         self.refused |= start == BlockStart::Refusal;
         self.hidden = self.thinking && self.context.thinking_shown == Some(false);
         if self.hidden {
@@ -199,8 +203,7 @@ impl Encoder {
         }
         self.open_thought(out);
         match delta {
-            Delta::Text(text) if self.thinking => put_delta(out, index, ("thinking_delta", "thinking"), &text),
-            Delta::Text(text) => put_delta(out, index, ("text_delta", "text"), &text),
+            Delta::Text(text) => self.put_text(&text, out),
             Delta::Arguments(text) => put_delta(out, index, ("input_json_delta", "partial_json"), &text),
             Delta::Token(token) => {
                 self.signed = true;
@@ -217,6 +220,16 @@ impl Encoder {
                 });
             }),
         }
+    }
+
+    fn put_text(&mut self, text: &str, out: &mut Vec<u8>) {
+        if self.head.is_empty() {
+            let (kind, key) = if self.thinking { ("thinking_delta", "thinking") } else { ("text_delta", "text") };
+            put_delta_head(&mut self.head, self.index, kind, key);
+        }
+        out.extend_from_slice(&self.head);
+        compose::put_escaped(out, text);
+        out.extend_from_slice(DELTA_END);
     }
 
     fn stop_block(&mut self, out: &mut Vec<u8>) {
@@ -265,14 +278,30 @@ fn event(out: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Obj<'_>)) {
 
 /// What a stream consists of for the most part, so it is written without the detours of `event`; words are ours.
 fn put_delta(out: &mut Vec<u8>, index: u64, (kind, key): (&str, &str), text: &str) {
+    put_delta_head(out, index, kind, key);
+    compose::put_escaped(out, text);
+    out.extend_from_slice(DELTA_END);
+}
+
+/// A delta up to its text.
+fn put_delta_head(out: &mut Vec<u8>, index: u64, kind: &str, key: &str) {
     out.extend_from_slice(b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
     compose::put_int(out, index);
     compose::put_all(out, &[b",\"delta\":{\"type\":\"", kind.as_bytes(), b"\",\"", key.as_bytes(), b"\":\""]);
-    compose::put_escaped(out, text);
-    out.extend_from_slice(b"\"}}\n\n");
 }
 
+/// A delta behind its text.
+const DELTA_END: &[u8] = b"\"}}\n\n";
+
 impl ReplyEncoder for Encoder {
+    fn add_text(&mut self, text: &str, out: &mut Vec<u8>) {
+        if self.hidden {
+            return;
+        }
+        self.open_thought(out);
+        self.put_text(text, out);
+    }
+
     fn event(&mut self, event: Event<'_>, out: &mut Vec<u8>) {
         match event {
             Event::Start { id, model, created: _ } => self.start(&id, &model, out),

@@ -1,7 +1,8 @@
 //! Reads an Anthropic Messages request into the common form.
 
 use crate::wire::{
-    fields::{List, Num, Str, read_body, wire_struct},
+    fields::{Json, List, Num, Str, wire_struct},
+    in_place,
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -12,7 +13,6 @@ use crate::wire::{
     text::{Content, Text},
     translate::Job,
 };
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// How deep blocks may stand in blocks: results hold documents, and those hold text.
@@ -43,21 +43,21 @@ wire_struct! {
     BlockIn {
         "type" => kind: Str<'a>,
         "text" => text: Text<'a>,
-        "source" => source: &'a RawValue,
+        "source" => source: Json<'a>,
         "id" => id: Str<'a>,
         "name" => name: Str<'a>,
-        "input" => input: &'a RawValue,
+        "input" => input: Json<'a>,
         "tool_use_id" => tool_use_id: Str<'a>,
         // What stands in a block is read when its turn comes, so that its depth can be counted.
-        "content" => content: Content<'a, &'a RawValue>,
+        "content" => content: Content<'a, Json<'a>>,
         "is_error" => is_error: bool,
         "thinking" => thinking: Str<'a>,
         "signature" => signature: Str<'a>,
         "data" => data: Str<'a>,
         "title" => title: Str<'a>,
         "context" => context: Str<'a>,
-        "citations" => citations: &'a RawValue,
-        "caller" => caller: &'a RawValue,
+        "citations" => citations: Json<'a>,
+        "caller" => caller: Json<'a>,
     }
 }
 wire_struct! {
@@ -75,7 +75,7 @@ wire_struct! {
         "type" => kind: Str<'a>,
         "name" => name: Str<'a>,
         "description" => description: Str<'a>,
-        "input_schema" => input_schema: &'a RawValue,
+        "input_schema" => input_schema: Json<'a>,
         "strict" => strict: bool,
     }
 }
@@ -91,11 +91,11 @@ wire_struct! {
 }
 wire_struct! { MetadataIn { "user_id" => user_id: Str<'a> } }
 wire_struct! { OutputConfigIn { "effort" => effort: Str<'a>, "format" => format: FormatIn<'a> } }
-wire_struct! { FormatIn { "type" => kind: Str<'a>, "schema" => schema: &'a RawValue, "name" => name: Str<'a> } }
+wire_struct! { FormatIn { "type" => kind: Str<'a>, "schema" => schema: Json<'a>, "name" => name: Str<'a> } }
 
 /// Reads the body.
 pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = read_body(body).map_err(|e| Refusal::unreadable(&e))?;
+    let body: BodyIn<'a> = in_place::read(body).map_err(|e| Refusal::unreadable(&e))?;
     let config = body.output_config.unwrap_or_default();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
@@ -206,7 +206,7 @@ fn take_text_or_blocks<'a>(
 
 /// Takes what stands in a block of this depth.
 fn take_inner<'a>(
-    content: Option<Content<'a, &'a RawValue>>,
+    content: Option<Content<'a, Json<'a>>>,
     (role, depth): (Role, usize),
     request: &mut Request<'a>,
     losses: &mut Losses,
@@ -260,7 +260,7 @@ fn take_block<'a>(
             if let Some(token) = token {
                 request.say(role, Block::Thinking { text: Cow::Borrowed(""), token: Some(token) });
             }
-            let arguments = Cow::Borrowed(block.input.map_or("{}", RawValue::get));
+            let arguments = Cow::Borrowed(block.input.map_or("{}", Json::get));
             Block::ToolCall(ToolCall {
                 id,
                 name: block.name.map(|n| n.0).unwrap_or_default(),
@@ -302,7 +302,7 @@ fn take_block<'a>(
     Ok(())
 }
 
-fn media<'a>(source: Option<&'a RawValue>, kind: MediaKind, name: Option<Cow<'a, str>>) -> Media<'a> {
+fn media<'a>(source: Option<Json<'a>>, kind: MediaKind, name: Option<Cow<'a, str>>) -> Media<'a> {
     let source: SourceIn<'a> = source.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let mime = source.media_type.map(|m| m.0).unwrap_or_default();
     let data = source.data.map(|d| d.0).unwrap_or_default();
@@ -326,5 +326,16 @@ fn joined<'a>(content: Option<Content<'a, BlockIn<'a>>>) -> Cow<'a, str> {
                 blocks.iter().filter_map(|block| block.text.as_ref()).map(Text::read).collect();
             Cow::Owned(texts.join("\n"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::damaged;
+
+    #[test]
+    fn recorded_and_damaged_requests_are_read_as_serde_reads_them() {
+        damaged::each_request(|json| in_place::agree::<BodyIn<'_>>(json));
     }
 }

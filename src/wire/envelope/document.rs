@@ -9,11 +9,10 @@ use crate::wire::{
     Endpoint, WireFormat,
     conversation::{Conversation, Turns},
     cursor::Cursor,
-    fields::Str,
+    fields::{Json, Str},
     lenient,
 };
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt, ops::Range};
 
 /// The most models that one batch can name. Google's own limit is 100 requests.
@@ -50,7 +49,7 @@ pub(super) fn scan(endpoint: &Endpoint, body: &[u8]) -> Result<Envelope, Malform
 pub(super) fn older_limit(body: &[u8]) -> Option<Range<usize>> {
     const NAME: &[u8] = b"\"max_tokens\"";
     let fields = Fields::of(body)?;
-    let value = fields.max_tokens.filter(|value| *value != b"null" && fields.max_completion_tokens.is_none())?;
+    let value = fields.max_tokens.filter(|value| *value != "null" && fields.max_completion_tokens.is_none())?;
     let before = body.get(..span(body, value)?.start)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
     before.ends_with(NAME).then(|| before.len() - NAME.len()..before.len())
 }
@@ -67,15 +66,15 @@ fn is_read(format: WireFormat, name: &str) -> bool {
 /// The values that matter, as they stand in the body.
 #[derive(Debug, Default)]
 struct Fields<'a> {
-    model: Option<&'a [u8]>,
-    stream: Option<&'a [u8]>,
-    max_tokens: Option<&'a [u8]>,
-    max_completion_tokens: Option<&'a [u8]>,
-    max_output_tokens: Option<&'a [u8]>,
-    prompt: Option<&'a [u8]>,
-    generation_config: Option<&'a [u8]>,
-    requests: Option<&'a [u8]>,
-    generate_content_request: Option<&'a [u8]>,
+    model: Option<&'a str>,
+    stream: Option<&'a str>,
+    max_tokens: Option<&'a str>,
+    max_completion_tokens: Option<&'a str>,
+    max_output_tokens: Option<&'a str>,
+    prompt: Option<&'a str>,
+    generation_config: Option<&'a str>,
+    requests: Option<&'a str>,
+    generate_content_request: Option<&'a str>,
     /// What tells the conversation.
     told: Turns<'a>,
     /// Those that came more than once.
@@ -92,8 +91,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Fields::default();
-                while let Some((name, value)) = object.next_entry::<Str<'de>, &'de RawValue>()? {
-                    fields.note(name.as_bytes(), value.get().as_bytes());
+                while let Some((name, value)) = object.next_entry::<Str<'de>, Json<'de>>()? {
+                    fields.note(&name, value.get());
                 }
                 Ok(fields)
             }
@@ -118,11 +117,11 @@ impl<'a> Fields<'a> {
     /// Reads the object that comes next.
     fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
         let mut fields = Fields::default();
-        cursor.members(|cursor, name| cursor.value().map(|value| fields.note(name, value)))?;
+        cursor.members(|cursor, name| cursor.value().map(|value| fields.note(&name, value)))?;
         Some(fields)
     }
 
-    fn note(&mut self, name: &[u8], value: &'a [u8]) {
+    fn note(&mut self, name: &str, value: &'a str) {
         if let Some(place) = self.told(name) {
             *place = Some(value);
         } else if let Some((label, place)) = self.place(name) {
@@ -133,17 +132,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn place(&mut self, name: &[u8]) -> Option<(&'static str, &mut Option<&'a [u8]>)> {
+    fn place(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a str>)> {
         Some(match name {
-            b"model" => ("model", &mut self.model),
-            b"stream" => ("stream", &mut self.stream),
-            b"max_tokens" => ("max_tokens", &mut self.max_tokens),
-            b"max_completion_tokens" => ("max_completion_tokens", &mut self.max_completion_tokens),
-            b"max_output_tokens" | b"maxOutputTokens" => ("max_output_tokens", &mut self.max_output_tokens),
-            b"prompt" => ("prompt", &mut self.prompt),
-            b"generation_config" | b"generationConfig" => ("generationConfig", &mut self.generation_config),
-            b"requests" => ("requests", &mut self.requests),
-            b"generate_content_request" | b"generateContentRequest" => {
+            "model" => ("model", &mut self.model),
+            "stream" => ("stream", &mut self.stream),
+            "max_tokens" => ("max_tokens", &mut self.max_tokens),
+            "max_completion_tokens" => ("max_completion_tokens", &mut self.max_completion_tokens),
+            "max_output_tokens" | "maxOutputTokens" => ("max_output_tokens", &mut self.max_output_tokens),
+            "prompt" => ("prompt", &mut self.prompt),
+            "generation_config" | "generationConfig" => ("generationConfig", &mut self.generation_config),
+            "requests" => ("requests", &mut self.requests),
+            "generate_content_request" | "generateContentRequest" => {
                 ("generateContentRequest", &mut self.generate_content_request)
             }
             _ => return None,
@@ -151,21 +150,21 @@ impl<'a> Fields<'a> {
     }
 
     /// The places of what tells the conversation. It may stand there twice: which one counts is for the provider to say.
-    fn told(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
+    fn told(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
         Some(match name {
-            b"messages" | b"input" | b"contents" => &mut self.told.turns,
-            b"system" | b"instructions" | b"systemInstruction" | b"system_instruction" => &mut self.told.system,
-            b"tools" => &mut self.told.tools,
-            b"metadata" => &mut self.told.metadata,
-            b"prompt_cache_key" | b"cachedContent" | b"cached_content" => &mut self.told.cache_key,
-            b"previous_response_id" => &mut self.told.previous_response_id,
-            b"conversation" => &mut self.told.conversation,
+            "messages" | "input" | "contents" => &mut self.told.turns,
+            "system" | "instructions" | "systemInstruction" | "system_instruction" => &mut self.told.system,
+            "tools" => &mut self.told.tools,
+            "metadata" => &mut self.told.metadata,
+            "prompt_cache_key" | "cachedContent" | "cached_content" => &mut self.told.cache_key,
+            "previous_response_id" => &mut self.told.previous_response_id,
+            "conversation" => &mut self.told.conversation,
             _ => return None,
         })
     }
 
     fn asks_for_stream(&self) -> bool {
-        self.stream == Some(b"true")
+        self.stream == Some("true")
     }
 
     fn max_tokens(&self) -> Option<u64> {
@@ -174,9 +173,9 @@ impl<'a> Fields<'a> {
     }
 
     fn name_model(&self, endpoint: &Endpoint, body: &[u8], envelope: &mut Envelope) -> Result<(), Malformed> {
-        let Some(value) = self.model.filter(|value| *value != b"null") else {
+        let Some(value) = self.model.filter(|value| *value != "null") else {
             // A stored prompt brings its own model.
-            let by_prompt = matches!(endpoint, Endpoint::Responses) && self.prompt.is_some_and(|p| p != b"null");
+            let by_prompt = matches!(endpoint, Endpoint::Responses) && self.prompt.is_some_and(|p| p != "null");
             if needs_model(endpoint) && !by_prompt {
                 return Err(Malformed::at("model", "the request body names no `model`"));
             }
@@ -229,20 +228,20 @@ impl<'a> Fields<'a> {
 }
 
 /// The part of a string behind a plainly written `models/`, else all of it.
-fn behind_prefix(raw: &[u8], whole: Range<usize>) -> Range<usize> {
-    const PREFIX: &[u8] = b"\"models/";
+fn behind_prefix(raw: &str, whole: Range<usize>) -> Range<usize> {
+    const PREFIX: &str = "\"models/";
     if raw.starts_with(PREFIX) { whole.start + PREFIX.len()..whole.end - 1 } else { whole }
 }
 
 /// The `model` values of a batch.
 #[derive(Default)]
 struct Batch<'a> {
-    models: Vec<&'a [u8]>,
+    models: Vec<&'a str>,
     too_many: bool,
 }
 
 impl<'a> Batch<'a> {
-    fn of(list: &'a [u8]) -> Option<Self> {
+    fn of(list: &'a str) -> Option<Self> {
         let mut batch = Batch::default();
         Cursor::again(list).elements(|cursor| {
             if cursor.peek()? != b'{' {
@@ -259,26 +258,25 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn model_of(request: &[u8]) -> Option<&[u8]> {
+fn model_of(request: &str) -> Option<&str> {
     Fields::take(&mut Cursor::again(request))?.model
 }
 
-fn max_in_config(config: &[u8]) -> Option<u64> {
+fn max_in_config(config: &str) -> Option<u64> {
     Fields::take(&mut Cursor::again(config))?.max_output_tokens.and_then(count)
 }
 
-fn string(value: &[u8]) -> Option<String> {
+fn string(value: &str) -> Option<String> {
     Cursor::again(value).string()?.said().map(Cow::into_owned)
 }
 
 /// A whole number, however it is written.
-fn count(number: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(number).ok()?;
-    text.parse().ok().or_else(|| text.parse().ok().and_then(lenient::whole))
+fn count(number: &str) -> Option<u64> {
+    number.parse().ok().or_else(|| number.parse().ok().and_then(lenient::whole))
 }
 
 /// Where a value borrowed from the body stands in it.
-fn span(body: &[u8], value: &[u8]) -> Option<Range<usize>> {
+fn span(body: &[u8], value: &str) -> Option<Range<usize>> {
     let start = (value.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
     let end = start.checked_add(value.len())?;
     (end <= body.len()).then_some(start..end)

@@ -4,9 +4,8 @@
 
 use crate::wire::{
     compose,
-    fields::{Str, wire_struct},
+    fields::{Json, Str, wire_struct},
 };
-use serde_json::value::RawValue;
 
 const MAX_DEPTH: usize = 32;
 const MAX_INDEX: usize = 10_000;
@@ -18,9 +17,9 @@ wire_struct! {
     PartialIn {
         "jsonPath" => path: Str<'a>,
         "stringValue" => string: Str<'a>,
-        "numberValue" => number: &'a RawValue,
-        "boolValue" => boolean: &'a RawValue,
-        "nullValue" => null: &'a RawValue,
+        "numberValue" => number: Json<'a>,
+        "boolValue" => boolean: Json<'a>,
+        "nullValue" => null: Json<'a>,
     }
 }
 

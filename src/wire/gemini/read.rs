@@ -4,7 +4,8 @@ use super::usage::UsageMetadata;
 use crate::wire::{
     cursor::Cursor,
     elements::{self, Elements},
-    lenient::{self, Count, Fact, Filled, Many, Maybe, Word, facts},
+    in_place::InPlace,
+    lenient::{self, Count, Filled, Many, Maybe, Word, facts},
     tap::Seen,
     telltale::{Key, Keys, key, keys},
     upstream_error,
@@ -58,12 +59,12 @@ facts! {
 #[derive(Debug, Default)]
 struct Part(bool);
 
-impl<'json> Fact<'json> for Part {
+impl<'json> InPlace<'json> for Part {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
         json.members(|json, name| {
             let mut value = Filled::default();
             value.take(json)?;
-            self.0 |= value.0 && name != b"thought";
+            self.0 |= value.0 && name != "thought";
             Some(())
         })
     }
@@ -194,8 +195,8 @@ pub(super) fn clipped(tail: &[u8], seen: &mut Seen) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::damaged;
     use crate::wire::tap::{Shape, Tap};
+    use crate::wire::{damaged, in_place};
     use bytes::Bytes;
 
     /// What was seen after each event.
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
-        damaged::each_reply(|json| lenient::agree::<Chunk<'_>>(json));
+        damaged::each_reply(|json| in_place::agree::<Chunk<'_>>(json));
     }
 
     fn whole(body: &str) -> Seen {

@@ -6,17 +6,16 @@ use super::{
 };
 use crate::wire::{
     Usage, errors,
-    fields::{List, Str},
+    fields::{Json, List, Str},
     grammar::{Kind, Opener},
     logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
-    skim::unescape,
     translate::Context,
+    unescape::unescape,
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc};
 
 #[derive(Deserialize)]
@@ -33,7 +32,7 @@ struct ChunkIn<'a> {
     #[serde(borrow, default)]
     response_id: Option<Str<'a>>,
     #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
+    error: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -59,11 +58,11 @@ struct CandidateIn<'a> {
     #[serde(borrow, default)]
     grounding_metadata: Option<GroundingIn<'a>>,
     #[serde(borrow, default)]
-    citation_metadata: Option<&'a RawValue>,
+    citation_metadata: Option<Json<'a>>,
     #[serde(borrow, default)]
-    url_context_metadata: Option<&'a RawValue>,
+    url_context_metadata: Option<Json<'a>>,
     #[serde(borrow, default)]
-    logprobs_result: Option<&'a RawValue>,
+    logprobs_result: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -84,15 +83,15 @@ struct PartIn<'a> {
     #[serde(borrow, default, alias = "function_call")]
     function_call: Option<CallIn<'a>>,
     #[serde(borrow, default)]
-    inline_data: Option<&'a RawValue>,
+    inline_data: Option<Json<'a>>,
     #[serde(borrow, default)]
-    executable_code: Option<&'a RawValue>,
+    executable_code: Option<Json<'a>>,
     #[serde(borrow, default)]
-    code_execution_result: Option<&'a RawValue>,
+    code_execution_result: Option<Json<'a>>,
     #[serde(borrow, default)]
-    tool_call: Option<&'a RawValue>,
+    tool_call: Option<Json<'a>>,
     #[serde(borrow, default)]
-    tool_response: Option<&'a RawValue>,
+    tool_response: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -103,7 +102,7 @@ struct CallIn<'a> {
     #[serde(borrow, default)]
     name: Option<Str<'a>>,
     #[serde(borrow, default)]
-    args: Option<&'a RawValue>,
+    args: Option<Json<'a>>,
     #[serde(borrow, default)]
     partial_args: Option<Vec<PartialIn<'a>>>,
     #[serde(default)]
@@ -118,9 +117,9 @@ struct GroundingIn<'a> {
     #[serde(borrow, default)]
     grounding_supports: Option<Vec<SupportIn<'a>>>,
     #[serde(borrow, default)]
-    web_search_queries: Option<&'a RawValue>,
+    web_search_queries: Option<Json<'a>>,
     #[serde(borrow, default)]
-    search_entry_point: Option<&'a RawValue>,
+    search_entry_point: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -129,7 +128,7 @@ struct GroundingChunkIn<'a> {
     #[serde(borrow, default)]
     web: Option<WebIn<'a>>,
     #[serde(borrow, default)]
-    retrieved_context: Option<&'a RawValue>,
+    retrieved_context: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -311,7 +310,7 @@ impl Decoder {
     }
 
     /// Keeps log probabilities until the text that they are of has its block. Their average says nothing more.
-    fn score(&mut self, result: &RawValue, sink: &mut dyn Sink) {
+    fn score(&mut self, result: Json<'_>, sink: &mut dyn Sink) {
         match logprobs::of_gemini(result) {
             Some(tokens) => logprobs::join(&mut self.logprobs, &tokens),
             None => sink.event(Event::Lost(Cow::Borrowed("logprobsResult"))),
@@ -391,7 +390,7 @@ impl Decoder {
             }
             return;
         }
-        let args = call.args.map_or("{}", RawValue::get);
+        let args = call.args.map_or("{}", Json::get);
         sink.event(Event::Delta(Delta::Arguments(Cow::Borrowed(if args == "null" { "{}" } else { args }))));
         self.opener.close(sink);
     }

@@ -3,7 +3,9 @@
 //! Takes camelCase and snake_case, lone objects for lists, and enum names in any case, as the API does.
 
 use crate::wire::{
-    fields::{List, Num, Str, TextOr, read_body, wire_struct},
+    answer::Answer,
+    fields::{Json, List, Num, Str, TextOr, wire_struct},
+    in_place,
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind},
     request::{
@@ -14,7 +16,6 @@ use crate::wire::{
     text::Text,
     translate::Job,
 };
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 wire_struct! {
@@ -46,27 +47,27 @@ wire_struct! {
     }
 }
 wire_struct! { FileIn { "mimeType" | "mime_type" => mime: Str<'a>, "fileUri" | "file_uri" => uri: Str<'a> } }
-wire_struct! { CallIn { "id" => id: Str<'a>, "name" => name: Str<'a>, "args" => args: &'a RawValue } }
+wire_struct! { CallIn { "id" => id: Str<'a>, "name" => name: Str<'a>, "args" => args: Json<'a> } }
 wire_struct! {
     ResponseIn {
         "id" => id: Str<'a>,
         "name" => name: Str<'a>,
-        "response" => response: &'a RawValue,
+        "response" => response: Answer<'a>,
         "parts" => parts: Box<List<PartIn<'a>>>,
     }
 }
 wire_struct! {
     ToolIn {
         "functionDeclarations" | "function_declarations" => functions: List<FunctionIn<'a>>,
-        "googleSearch" | "google_search" | "googleSearchRetrieval" | "google_search_retrieval" => search: &'a RawValue,
+        "googleSearch" | "google_search" | "googleSearchRetrieval" | "google_search_retrieval" => search: Json<'a>,
     }
 }
 wire_struct! {
     FunctionIn {
         "name" => name: Str<'a>,
         "description" => description: Str<'a>,
-        "parameters" => parameters: &'a RawValue,
-        "parametersJsonSchema" | "parameters_json_schema" => json_schema: &'a RawValue,
+        "parameters" => parameters: Json<'a>,
+        "parametersJsonSchema" | "parameters_json_schema" => json_schema: Json<'a>,
     }
 }
 wire_struct! {
@@ -92,8 +93,8 @@ wire_struct! {
         "responseLogprobs" | "response_logprobs" => logprobs: bool,
         "logprobs" => top_logprobs: Num,
         "responseMimeType" | "response_mime_type" => mime: Str<'a>,
-        "responseSchema" | "response_schema" => schema: &'a RawValue,
-        "responseJsonSchema" | "response_json_schema" | "_responseJsonSchema" => json_schema: &'a RawValue,
+        "responseSchema" | "response_schema" => schema: Json<'a>,
+        "responseJsonSchema" | "response_json_schema" | "_responseJsonSchema" => json_schema: Json<'a>,
         "responseModalities" | "response_modalities" => modalities: List<Str<'a>>,
         "thinkingConfig" | "thinking_config" => thinking: ThinkingIn<'a>,
     }
@@ -115,7 +116,7 @@ struct Pending<'a> {
 
 /// Reads the body.
 pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = read_body(body).map_err(|e| Refusal::unreadable(&e))?;
+    let body: BodyIn<'a> = in_place::read(body).map_err(|e| Refusal::unreadable(&e))?;
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
         stream_usage: true,
@@ -297,7 +298,7 @@ fn take_part<'a>(
             Cow::Owned(invented_id(fnv(name.as_bytes()), pending.count))
         });
         pending.calls.push((id.clone(), name.clone()));
-        let arguments = Cow::Borrowed(call.args.map_or("{}", RawValue::get));
+        let arguments = Cow::Borrowed(call.args.map_or("{}", Json::get));
         request.say(role, Block::ToolCall(ToolCall { id, name, arguments, custom: false }));
     }
     if let Some(response) = part.response {
@@ -327,7 +328,7 @@ fn result<'a>(response: ResponseIn<'a>, pending: &mut Pending<'a>) -> ToolResult
     let matched = at.map(|at| pending.calls.remove(at).0);
     let id = matched.or(given).unwrap_or_else(|| Cow::Owned(invented_id(fnv(name.as_bytes()), 0)));
     let media = response.parts.unwrap_or_default().into_iter().filter_map(|part| part.inline_data);
-    let is_error = response.response.is_some_and(|raw| raw.get().trim_start().starts_with("{\"error\""));
+    let is_error = response.response.as_ref().is_some_and(Answer::is_error);
     ToolResult {
         id,
         name,
@@ -363,4 +364,15 @@ fn file_media(file: FileIn<'_>) -> Media<'_> {
     let kind = if video { MediaKind::Video } else { kind_of_mime(&mime) };
     let source = if own || !uri.starts_with("http") { Source::File(uri) } else { Source::Url(uri) };
     Media { kind, mime, source, name: None, detail: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::damaged;
+
+    #[test]
+    fn recorded_and_damaged_requests_are_read_as_serde_reads_them() {
+        damaged::each_request(|json| in_place::agree::<BodyIn<'_>>(json));
+    }
 }

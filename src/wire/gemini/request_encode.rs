@@ -38,7 +38,8 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
         job.losses.emulated("messages.system");
         request.say(Role::User, Block::Text(Text::from(Cow::Owned(text))));
     }
-    let calls = request.names_of_calls();
+    let calls = &request.names_of_calls();
+    let known = Known { calls, options, is_gemini_3: models::is_gemini_3(options.model) };
     let mut result = Ok(());
     let mut out = job.output();
     compose::obj(&mut out, |o| {
@@ -48,7 +49,7 @@ pub(crate) fn encode(mut request: Request<'_>, options: &Options<'_>, job: &mut 
             });
         }
         o.arr("contents", |a| {
-            result = request.turns.iter().try_for_each(|turn| put_turn(a, turn, (&calls, options), job));
+            result = request.turns.iter().try_for_each(|turn| put_turn(a, turn, known, job));
         });
         put_tools(o, &request, job);
         let mut config = Vec::new();
@@ -221,8 +222,14 @@ fn put_choice(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
     });
 }
 
-/// The names of the calls by their ids, and what the gateway decided.
-type Known<'k> = (&'k HashMap<&'k str, &'k str>, &'k Options<'k>);
+/// What is known beside a turn.
+#[derive(Clone, Copy)]
+struct Known<'k> {
+    /// The names of the calls by their ids.
+    calls: &'k HashMap<&'k str, &'k str>,
+    options: &'k Options<'k>,
+    is_gemini_3: bool,
+}
 
 fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, known: Known<'_>, job: &mut Job) -> Result<(), Refusal> {
     let mut result = Ok(());
@@ -230,7 +237,7 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, known: Known<'_>, job: &mut Job) -
         o.str("role", if turn.role == Role::Assistant { "model" } else { "user" });
         let mut is_empty = true;
         o.arr("parts", |a| {
-            let mut marks = Marks { signature: None, unsigned: models::is_gemini_3(known.1.model) };
+            let mut marks = Marks { signature: None, unsigned: known.is_gemini_3 };
             result = turn.blocks.iter().try_for_each(|block| put_block(a, block, (&mut marks, known), job));
             is_empty = a.is_empty();
         });
@@ -302,7 +309,7 @@ fn put_block<'m>(
         Block::Opaque(opaque) => settle_opaque(opaque, GEMINI, &mut job.losses)?,
         Block::ToolCall(call) => put_call(a, call, marks, job),
         Block::Thinking { text, token } => {
-            if !put_thinking_block(a, (text, token.as_ref()), marks, known.1.model) {
+            if !put_thinking_block(a, (text, token.as_ref()), marks, known.options.model) {
                 job.losses.dropped("messages.reasoning");
             }
         }
@@ -310,20 +317,14 @@ fn put_block<'m>(
     Ok(())
 }
 
-fn put_result(
-    a: &mut Arr<'_>,
-    result: &ToolResult<'_>,
-    (calls, options): Known<'_>,
-    job: &mut Job,
-) -> Result<(), Refusal> {
-    let name = Some(&*result.name).filter(|name| !name.is_empty()).or_else(|| calls.get(&*result.id).copied());
+fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, known: Known<'_>, job: &mut Job) -> Result<(), Refusal> {
+    let name = Some(&*result.name).filter(|name| !name.is_empty()).or_else(|| known.calls.get(&*result.id).copied());
     let Some(name) = name else {
         let message =
             format!("the tool result {} answers no tool call of the conversation: send the call, too", result.id);
         return Err(Refusal::new("messages.tool_call_id", message));
     };
     let name = job.context.names.fit_for_gemini(name, MAX_NAME);
-    let takes_media = models::is_gemini_3(options.model);
     let mut media: Vec<&Media<'_>> = Vec::new();
     for block in &result.content {
         match block {
@@ -333,7 +334,7 @@ fn put_result(
             }
         }
     }
-    let inline = |media: &&Media<'_>| takes_media && matches!(media.source, Source::Base64(_));
+    let inline = |media: &&Media<'_>| known.is_gemini_3 && matches!(media.source, Source::Base64(_));
     a.obj(|o| {
         o.obj("functionResponse", |o| {
             o.some_str("id", Some(&*result.id).filter(|id| !is_invented(id)));

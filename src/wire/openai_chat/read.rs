@@ -257,8 +257,8 @@ pub(crate) fn last_usage(tail: &[u8]) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::damaged;
     use crate::wire::tap::{Shape, Tap};
+    use crate::wire::{damaged, in_place};
     use bytes::Bytes;
 
     /// What was seen after each event.
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
-        damaged::each_reply(|json| lenient::agree::<Chunk<'_>>(json));
+        damaged::each_reply(|json| in_place::agree::<Chunk<'_>>(json));
     }
 
     fn whole(body: &str) -> Seen {

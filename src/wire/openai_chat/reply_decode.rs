@@ -6,17 +6,16 @@ use super::{
 };
 use crate::wire::{
     errors,
-    fields::{TextOr, text_of},
+    fields::{Json, TextOr, text_of},
     grammar::{Kind, Opener},
-    logprobs,
+    in_place, logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
-    skim::unescape,
     stencil::Stencil,
     translate::Context,
+    unescape::unescape,
 };
-use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc};
 
 /// A tool call that is being streamed.
@@ -205,7 +204,7 @@ impl Decoder {
     }
 
     /// Keeps log probabilities until the text that they are of has its block; those of reasoning have no place.
-    fn score(&mut self, raw: &RawValue, content: Option<&DeltaIn<'_>>, sink: &mut dyn Sink) {
+    fn score(&mut self, raw: Json<'_>, content: Option<&DeltaIn<'_>>, sink: &mut dyn Sink) {
         let (tokens, is_all) = logprobs::of_choice(raw);
         let is_thought = content.is_some_and(DeltaIn::is_thought) && !tokens.is_empty();
         if is_thought || !is_all {
@@ -268,7 +267,7 @@ impl Decoder {
     }
 
     /// A provider's own reasoning element: shown as thinking, and kept to be given back.
-    fn detail(&mut self, raw: &RawValue, has_thought: bool, sink: &mut dyn Sink) {
+    fn detail(&mut self, raw: Json<'_>, has_thought: bool, sink: &mut dyn Sink) {
         let detail: DetailIn<'_> = serde_json::from_str(raw.get()).unwrap_or_default();
         if let Some(text) = detail.text.filter(|_| !has_thought) {
             self.text(BlockStart::Thinking, text.0, sink);
@@ -305,6 +304,9 @@ impl Decoder {
     fn text(&mut self, start: BlockStart<'_>, text: Cow<'_, str>, sink: &mut dyn Sink) {
         if text.is_empty() {
             return;
+        }
+        if self.opener.is_open(&start) && self.logprobs.is_empty() {
+            return sink.add_text(&text);
         }
         if self.opener.open() == Some(Kind::Call) && !self.can_open() {
             self.hold(text.len(), sink);
@@ -464,13 +466,13 @@ impl ReplyDecoder for Decoder {
         if self.ended {
             return;
         }
-        if data.trim_ascii() == b"[DONE]" {
-            return self.end(sink);
-        }
         if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| self.skimmed(data)) {
             return self.fragment(&fragment, sink);
         }
-        match serde_json::from_slice(data) {
+        if data.trim_ascii() == b"[DONE]" {
+            return self.end(sink);
+        }
+        match in_place::read(data) {
             Ok(chunk) => self.take(chunk, sink),
             Err(error) => self.fail(ReplyError::unreadable(&error), sink),
         }
@@ -478,7 +480,7 @@ impl ReplyDecoder for Decoder {
 
     fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) {
         self.is_whole = true;
-        match serde_json::from_slice::<ChunkIn<'_>>(body) {
+        match in_place::read::<ChunkIn<'_>>(body) {
             Ok(reply) => {
                 let has_choice = reply.choices.as_ref().is_some_and(|choices| !choices.is_empty());
                 self.take(reply, sink);

@@ -4,32 +4,23 @@
 
 use crate::wire::{
     Usage,
-    fields::{List, Str, TextOr, wire_struct},
+    fields::{Json, List, Str, TextOr, wire_struct},
+    lenient::facts,
 };
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-#[derive(Deserialize)]
-pub(super) struct ChunkIn<'a> {
-    #[serde(borrow, default)]
-    pub(super) id: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    pub(super) model: Option<Str<'a>>,
-    #[serde(default)]
-    pub(super) created: Option<f64>,
-    #[serde(borrow, default)]
-    pub(super) choices: Option<List<ChoiceIn<'a>>>,
-    #[serde(default)]
-    pub(super) usage: Option<UsageIn>,
-    #[serde(default)]
-    pub(super) x_groq: Option<GroqIn>,
-    #[serde(borrow, default)]
-    pub(super) error: Option<&'a RawValue>,
-    /// Perplexity: the sources of the answer.
-    #[serde(borrow, default)]
-    pub(super) citations: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) search_results: Option<&'a RawValue>,
+facts! {
+    pub(super) struct ChunkIn<'a> {
+        b"id" => pub(super) id: Option<Str<'a>>,
+        b"model" => pub(super) model: Option<Str<'a>>,
+        b"created" => pub(super) created: Option<f64>,
+        b"choices" => pub(super) choices: Option<List<ChoiceIn<'a>>>,
+        b"usage" => pub(super) usage: Option<UsageIn>,
+        b"x_groq" => pub(super) x_groq: Option<GroqIn>,
+        b"error" => pub(super) error: Option<Json<'a>>,
+        /// Perplexity: the sources of the answer.
+        b"citations" => pub(super) citations: Option<Json<'a>>,
+        b"search_results" => pub(super) search_results: Option<Json<'a>>,
+    }
 }
 
 impl ChunkIn<'_> {
@@ -41,61 +32,47 @@ impl ChunkIn<'_> {
 }
 
 /// Whether a member holds anything.
-fn is_said(value: &RawValue) -> bool {
+fn is_said(value: Json<'_>) -> bool {
     !matches!(value.get(), "null" | "[]" | "{}" | "\"\"")
 }
 
-#[derive(Deserialize)]
-pub(super) struct GroqIn {
-    #[serde(default)]
-    pub(super) usage: Option<UsageIn>,
+facts! {
+    pub(super) struct GroqIn {
+        b"usage" => pub(super) usage: Option<UsageIn>,
+    }
 }
 
-#[derive(Deserialize, Clone)]
-pub(super) struct ChoiceIn<'a> {
-    #[serde(default)]
-    pub(super) index: Option<u64>,
-    #[serde(borrow, default)]
-    pub(super) delta: Option<DeltaIn<'a>>,
-    /// In a whole reply. Some providers send it beside the delta, or repeat all in it at the stream's end.
-    #[serde(borrow, default)]
-    pub(super) message: Option<DeltaIn<'a>>,
-    #[serde(borrow, default)]
-    pub(super) finish_reason: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    pub(super) logprobs: Option<&'a RawValue>,
+facts! {
+    #[derive(Clone)]
+    pub(super) struct ChoiceIn<'a> {
+        b"index" => pub(super) index: Option<u64>,
+        b"delta" => pub(super) delta: Option<DeltaIn<'a>>,
+        /// In a whole reply. Some providers send it beside the delta, or repeat all in it at the stream's end.
+        b"message" => pub(super) message: Option<DeltaIn<'a>>,
+        b"finish_reason" => pub(super) finish_reason: Option<Str<'a>>,
+        b"logprobs" => pub(super) logprobs: Option<Json<'a>>,
+    }
 }
 
-#[derive(Deserialize, Default, Clone)]
-pub(super) struct DeltaIn<'a> {
-    #[serde(borrow, default)]
-    pub(super) content: Option<TextOr<'a, PartIn<'a>>>,
-    #[serde(borrow, default)]
-    pub(super) refusal: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    pub(super) reasoning_content: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    pub(super) reasoning: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    pub(super) reasoning_details: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, default)]
-    pub(super) tool_calls: Option<List<CallIn<'a>>>,
-    #[serde(borrow, default)]
-    pub(super) function_call: Option<FunctionIn<'a>>,
-    #[serde(borrow, default)]
-    pub(super) annotations: Option<Vec<AnnotationIn<'a>>>,
-    #[serde(borrow, default)]
-    pub(super) audio: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) images: Option<&'a RawValue>,
-    /// Groq: the tools that it ran.
-    #[serde(borrow, default)]
-    executed_tools: Option<&'a RawValue>,
-    /// Google: a signature of the text.
-    #[serde(borrow, default)]
-    extra_content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    thought_signature: Option<&'a RawValue>,
+facts! {
+    #[derive(Clone)]
+    pub(super) struct DeltaIn<'a> {
+        b"content" => pub(super) content: Option<TextOr<'a, PartIn<'a>>>,
+        b"refusal" => pub(super) refusal: Option<Str<'a>>,
+        b"reasoning_content" => pub(super) reasoning_content: Option<Str<'a>>,
+        b"reasoning" => pub(super) reasoning: Option<Str<'a>>,
+        b"reasoning_details" => pub(super) reasoning_details: Option<Vec<Json<'a>>>,
+        b"tool_calls" => pub(super) tool_calls: Option<List<CallIn<'a>>>,
+        b"function_call" => pub(super) function_call: Option<FunctionIn<'a>>,
+        b"annotations" => pub(super) annotations: Option<Vec<AnnotationIn<'a>>>,
+        b"audio" => pub(super) audio: Option<Json<'a>>,
+        b"images" => pub(super) images: Option<Json<'a>>,
+        /// Groq: the tools that it ran.
+        b"executed_tools" => executed_tools: Option<Json<'a>>,
+        /// Google: a signature of the text.
+        b"extra_content" => extra_content: Option<Json<'a>>,
+        b"thought_signature" => thought_signature: Option<Json<'a>>,
+    }
 }
 
 wire_struct! { AudioIn { "data" => data: Str<'a>, "transcript" => transcript: Str<'a>, "id" => id: Str<'a> } }
@@ -106,36 +83,32 @@ wire_struct! {
     }
 }
 
-#[derive(Deserialize, Clone)]
-pub(super) struct CallIn<'a> {
-    #[serde(default)]
-    pub(super) index: Option<u64>,
-    #[serde(borrow, default)]
-    pub(super) id: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    pub(super) function: Option<FunctionIn<'a>>,
-    #[serde(borrow, default)]
-    pub(super) custom: Option<FunctionIn<'a>>,
-    /// Google's endpoint: what it wants back with the call.
-    #[serde(borrow, default)]
-    pub(super) extra_content: Option<&'a RawValue>,
+facts! {
+    #[derive(Clone)]
+    pub(super) struct CallIn<'a> {
+        b"index" => pub(super) index: Option<u64>,
+        b"id" => pub(super) id: Option<Str<'a>>,
+        b"function" => pub(super) function: Option<FunctionIn<'a>>,
+        b"custom" => pub(super) custom: Option<FunctionIn<'a>>,
+        /// Google's endpoint: what it wants back with the call.
+        b"extra_content" => pub(super) extra_content: Option<Json<'a>>,
+    }
 }
 
-#[derive(Deserialize, Clone)]
-pub(super) struct FunctionIn<'a> {
-    #[serde(borrow, default)]
-    pub(super) name: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    pub(super) arguments: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) input: Option<&'a RawValue>,
+facts! {
+    #[derive(Clone)]
+    pub(super) struct FunctionIn<'a> {
+        b"name" => pub(super) name: Option<Str<'a>>,
+        b"arguments" => pub(super) arguments: Option<Json<'a>>,
+        b"input" => pub(super) input: Option<Json<'a>>,
+    }
 }
 
 impl DeltaIn<'_> {
     /// What no other format has a place for, by name.
     pub(super) fn unsaid(&self) -> impl Iterator<Item = &'static str> {
         let all = [
-            ("audio", self.audio.filter(|audio| !says_nothing(audio))),
+            ("audio", self.audio.filter(|audio| !says_nothing(*audio))),
             ("images", self.images),
             ("executed_tools", self.executed_tools),
             ("extra_content", self.extra_content),
@@ -152,7 +125,7 @@ impl DeltaIn<'_> {
 }
 
 /// Whether an audio object has neither data nor words.
-fn says_nothing(audio: &RawValue) -> bool {
+fn says_nothing(audio: Json<'_>) -> bool {
     let audio: AudioIn<'_> = serde_json::from_str(audio.get()).unwrap_or_default();
     let is_empty = |text: &Option<Str<'_>>| text.as_deref().is_none_or(str::is_empty);
     is_empty(&audio.data) && is_empty(&audio.transcript) && is_empty(&audio.id)
@@ -164,52 +137,45 @@ impl FunctionIn<'_> {
     }
 }
 
-#[derive(Deserialize, Clone)]
-pub(super) struct AnnotationIn<'a> {
-    #[serde(borrow, default)]
-    pub(super) url_citation: Option<UrlIn<'a>>,
+facts! {
+    #[derive(Clone)]
+    pub(super) struct AnnotationIn<'a> {
+        b"url_citation" => pub(super) url_citation: Option<UrlIn<'a>>,
+    }
 }
 
-#[derive(Deserialize, Clone)]
-pub(super) struct UrlIn<'a> {
-    #[serde(borrow, default)]
-    pub(super) url: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    pub(super) title: Option<Str<'a>>,
-    #[serde(default)]
-    pub(super) start_index: Option<u64>,
-    #[serde(default)]
-    pub(super) end_index: Option<u64>,
+facts! {
+    #[derive(Clone)]
+    pub(super) struct UrlIn<'a> {
+        b"url" => pub(super) url: Option<Str<'a>>,
+        b"title" => pub(super) title: Option<Str<'a>>,
+        b"start_index" => pub(super) start_index: Option<u64>,
+        b"end_index" => pub(super) end_index: Option<u64>,
+    }
 }
 
-#[derive(Deserialize, Default)]
-pub(super) struct UsageIn {
-    #[serde(default)]
-    pub(super) prompt_tokens: Option<u64>,
-    #[serde(default)]
-    pub(super) completion_tokens: Option<u64>,
-    #[serde(default)]
-    pub(super) total_tokens: Option<u64>,
-    #[serde(default)]
-    pub(super) prompt_tokens_details: Option<PromptDetailsIn>,
-    #[serde(default)]
-    pub(super) completion_tokens_details: Option<OutputDetailsIn>,
-    #[serde(default)]
-    pub(super) prompt_cache_hit_tokens: Option<u64>,
+facts! {
+    pub(super) struct UsageIn {
+        b"prompt_tokens" => pub(super) prompt_tokens: Option<u64>,
+        b"completion_tokens" => pub(super) completion_tokens: Option<u64>,
+        b"total_tokens" => pub(super) total_tokens: Option<u64>,
+        b"prompt_tokens_details" => pub(super) prompt_tokens_details: Option<PromptDetailsIn>,
+        b"completion_tokens_details" => pub(super) completion_tokens_details: Option<OutputDetailsIn>,
+        b"prompt_cache_hit_tokens" => pub(super) prompt_cache_hit_tokens: Option<u64>,
+    }
 }
 
-#[derive(Deserialize, Default)]
-pub(super) struct PromptDetailsIn {
-    #[serde(default)]
-    pub(super) cached_tokens: Option<u64>,
-    #[serde(default)]
-    pub(super) cache_write_tokens: Option<u64>,
+facts! {
+    pub(super) struct PromptDetailsIn {
+        b"cached_tokens" => pub(super) cached_tokens: Option<u64>,
+        b"cache_write_tokens" => pub(super) cache_write_tokens: Option<u64>,
+    }
 }
 
-#[derive(Deserialize, Default)]
-pub(super) struct OutputDetailsIn {
-    #[serde(default)]
-    pub(super) reasoning_tokens: Option<u64>,
+facts! {
+    pub(super) struct OutputDetailsIn {
+        b"reasoning_tokens" => pub(super) reasoning_tokens: Option<u64>,
+    }
 }
 
 impl UsageIn {
@@ -231,5 +197,16 @@ impl UsageIn {
             reasoning,
             ..Usage::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{damaged, in_place};
+
+    #[test]
+    fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
+        damaged::each_reply(|json| in_place::agree::<ChunkIn<'_>>(json));
     }
 }

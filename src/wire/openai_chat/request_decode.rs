@@ -1,7 +1,8 @@
 //! Reads a Chat Completions request into the common form.
 
 use crate::wire::{
-    fields::{List, Num, Str, read_body, text_of, wire_struct},
+    fields::{Json, List, Num, Str, text_of, wire_struct},
+    in_place,
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -12,7 +13,6 @@ use crate::wire::{
     text::{Content, Text},
     translate::Job,
 };
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 wire_struct! {
@@ -35,22 +35,22 @@ wire_struct! {
         "top_logprobs" => top_logprobs: u64,
         "response_format" => response_format: ResponseFormatIn<'a>,
         "tools" => tools: List<ToolIn<'a>>,
-        "tool_choice" => tool_choice: &'a RawValue,
+        "tool_choice" => tool_choice: Json<'a>,
         "parallel_tool_calls" => parallel_tool_calls: bool,
         "functions" => functions: List<FunctionIn<'a>>,
-        "function_call" => function_call: &'a RawValue,
+        "function_call" => function_call: Json<'a>,
         "reasoning_effort" => reasoning_effort: Str<'a>,
         "reasoning" => reasoning: ReasoningIn<'a>,
         "user" => user: Str<'a>,
         "safety_identifier" => safety_identifier: Str<'a>,
-        "metadata" => metadata: &'a RawValue,
+        "metadata" => metadata: Json<'a>,
         "service_tier" => service_tier: Str<'a>,
         "store" => store: bool,
         "prompt_cache_key" => prompt_cache_key: Str<'a>,
         "verbosity" => verbosity: Str<'a>,
-        "web_search_options" => web_search_options: &'a RawValue,
+        "web_search_options" => web_search_options: Json<'a>,
         "modalities" => modalities: List<Str<'a>>,
-        "audio" => audio: &'a RawValue,
+        "audio" => audio: Json<'a>,
     }
 }
 wire_struct! { StreamOptionsIn { "include_usage" => include_usage: bool } }
@@ -65,9 +65,9 @@ wire_struct! {
         "function_call" => function_call: FunctionIn<'a>,
         "reasoning_content" => reasoning_content: Str<'a>,
         "reasoning" => reasoning: Str<'a>,
-        "reasoning_details" => reasoning_details: Vec<&'a RawValue>,
-        "audio" => audio: &'a RawValue,
-        "annotations" => annotations: &'a RawValue,
+        "reasoning_details" => reasoning_details: Vec<Json<'a>>,
+        "audio" => audio: Json<'a>,
+        "annotations" => annotations: Json<'a>,
     }
 }
 wire_struct! {
@@ -75,10 +75,10 @@ wire_struct! {
         "type" => kind: Str<'a>,
         "text" => text: Text<'a>,
         "refusal" => refusal: Str<'a>,
-        "image_url" => image_url: &'a RawValue,
+        "image_url" => image_url: Json<'a>,
         "input_audio" => input_audio: AudioIn<'a>,
         "file" => file: FileIn<'a>,
-        "thinking" => thinking: &'a RawValue,
+        "thinking" => thinking: Json<'a>,
     }
 }
 wire_struct! { ImageIn { "url" => url: Str<'a>, "detail" => detail: Str<'a> } }
@@ -91,16 +91,16 @@ wire_struct! {
         "id" => id: Str<'a>,
         "function" => function: FunctionIn<'a>,
         "custom" => custom: FunctionIn<'a>,
-        "extra_content" => extra_content: &'a RawValue,
+        "extra_content" => extra_content: Json<'a>,
     }
 }
 wire_struct! {
     FunctionIn {
         "name" => name: Str<'a>,
-        "arguments" => arguments: &'a RawValue,
+        "arguments" => arguments: Json<'a>,
         "input" => input: Str<'a>,
         "description" => description: Str<'a>,
-        "parameters" => parameters: &'a RawValue,
+        "parameters" => parameters: Json<'a>,
         "strict" => strict: bool,
     }
 }
@@ -118,7 +118,7 @@ wire_struct! {
     JsonSchemaIn {
         "name" => name: Str<'a>,
         "description" => description: Str<'a>,
-        "schema" => schema: &'a RawValue,
+        "schema" => schema: Json<'a>,
         "strict" => strict: bool,
     }
 }
@@ -146,7 +146,7 @@ wire_struct! {
 
 /// Reads the body.
 pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = read_body(body).map_err(|e| Refusal::unreadable(&e))?;
+    let body: BodyIn<'a> = in_place::read(body).map_err(|e| Refusal::unreadable(&e))?;
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
         stream: body.stream.unwrap_or(false),
@@ -251,7 +251,7 @@ fn tool_of(function: FunctionIn<'_>, custom: bool) -> Tool<'_> {
     }
 }
 
-fn tool_choice<'a>(raw: &'a RawValue, losses: &mut Losses) -> Option<ToolChoice<'a>> {
+fn tool_choice<'a>(raw: Json<'a>, losses: &mut Losses) -> Option<ToolChoice<'a>> {
     if raw.get().starts_with('"') {
         return match &*text_of(raw) {
             "auto" => Some(ToolChoice::Auto),
@@ -362,7 +362,7 @@ fn call_of<'a>(function: FunctionIn<'a>, id: Cow<'a, str>, custom: bool) -> Tool
 }
 
 /// One element of `reasoning_details`: a sealed token of ours, or a chat provider's own.
-fn detail(raw: &RawValue) -> Block<'_> {
+fn detail(raw: Json<'_>) -> Block<'_> {
     let read: DetailIn<'_> = serde_json::from_str(raw.get()).unwrap_or_default();
     let sealed = read.signature.as_ref().or(read.data.as_ref()).and_then(|text| ReplayToken::open(text));
     match sealed {
@@ -445,12 +445,23 @@ fn file_block(file: FileIn<'_>) -> Block<'_> {
 }
 
 /// Mistral writes thinking as a list of text parts.
-fn thinking_text(raw: &RawValue) -> Cow<'_, str> {
+fn thinking_text(raw: Json<'_>) -> Cow<'_, str> {
     match serde_json::from_str::<Content<'_, PartIn<'_>>>(raw.get()) {
         Ok(Content::Text(text)) => Cow::Owned(text.read().into_owned()),
         Ok(Content::Parts(parts)) => {
             Cow::Owned(parts.iter().filter_map(|part| part.text.as_ref()).map(Text::read).collect::<String>())
         }
         Err(_) => Cow::Borrowed(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::damaged;
+
+    #[test]
+    fn recorded_and_damaged_requests_are_read_as_serde_reads_them() {
+        damaged::each_request(|json| in_place::agree::<BodyIn<'_>>(json));
     }
 }

@@ -220,8 +220,8 @@ pub(super) fn clipped(name: &[u8], head: &[u8], tail: &[u8], seen: &mut Seen) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::damaged;
     use crate::wire::tap::{Shape, Tap};
+    use crate::wire::{damaged, in_place};
     use bytes::Bytes;
 
     /// What was seen after each event.
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn recorded_and_damaged_replies_are_read_as_serde_reads_them() {
-        damaged::each_reply(|json| lenient::agree::<Response<'_>>(json));
+        damaged::each_reply(|json| in_place::agree::<Response<'_>>(json));
     }
 
     fn whole(body: &str) -> Seen {

@@ -10,15 +10,15 @@ use super::{
 };
 use crate::wire::{
     errors,
+    fields::{Json, text_of},
     grammar::{Kind, Opener},
     logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
-    skim::unescape,
     stencil::Stencil,
     translate::Context,
+    unescape::unescape,
 };
-use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,7 +293,7 @@ impl Decoder {
     }
 
     /// Takes the log probabilities of the text that comes next.
-    fn score(&mut self, index: u64, logprobs: Option<&RawValue>, sink: &mut dyn Sink) {
+    fn score(&mut self, index: u64, logprobs: Option<Json<'_>>, sink: &mut dyn Sink) {
         let tokens = logprobs.and_then(logprobs::of_openai).filter(|tokens| !tokens.is_empty());
         let Some(tokens) = tokens else { return };
         self.start(None, sink);
@@ -459,7 +459,7 @@ fn grows(kind: &str) -> Option<Growth> {
 
 impl Item {
     fn complete(&mut self, item: ItemIn<'_>) {
-        let text_of = |raw: &RawValue| crate::wire::fields::text_of(raw).into_owned();
+        let text_of = |raw: Json<'_>| text_of(raw).into_owned();
         match self.kind {
             ItemKind::Message => {
                 for part in item.content.into_iter().flatten() {

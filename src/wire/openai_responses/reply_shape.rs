@@ -5,11 +5,10 @@
 use super::server_tools::Action;
 use crate::wire::{
     Usage,
-    fields::{Soft, Str},
+    fields::{Json, Soft, Str},
     lenient::Maybe,
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
 pub(super) struct EventIn<'a> {
@@ -24,7 +23,7 @@ pub(super) struct EventIn<'a> {
     #[serde(borrow, default)]
     pub(super) item: Option<ItemIn<'a>>,
     #[serde(borrow, default)]
-    pub(super) logprobs: Option<&'a RawValue>,
+    pub(super) logprobs: Option<Json<'a>>,
     #[serde(borrow, default)]
     pub(super) annotation: Option<AnnotationIn<'a>>,
     #[serde(borrow, default)]
@@ -48,7 +47,7 @@ pub(super) struct ResponseIn<'a> {
     #[serde(borrow, default)]
     pub(super) incomplete_details: Option<IncompleteIn<'a>>,
     #[serde(borrow, default)]
-    pub(super) error: Option<&'a RawValue>,
+    pub(super) error: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -70,9 +69,9 @@ pub(super) struct ItemIn<'a> {
     #[serde(borrow, default)]
     pub(super) namespace: Option<Str<'a>>,
     #[serde(borrow, default)]
-    pub(super) arguments: Option<&'a RawValue>,
+    pub(super) arguments: Option<Json<'a>>,
     #[serde(borrow, default)]
-    pub(super) input: Option<&'a RawValue>,
+    pub(super) input: Option<Json<'a>>,
     #[serde(borrow, default)]
     pub(super) content: Option<Vec<PartIn<'a>>>,
     #[serde(borrow, default)]
@@ -94,7 +93,7 @@ pub(super) struct PartIn<'a> {
     #[serde(borrow, default)]
     pub(super) annotations: Option<Vec<AnnotationIn<'a>>>,
     #[serde(borrow, default)]
-    pub(super) logprobs: Option<&'a RawValue>,
+    pub(super) logprobs: Option<Json<'a>>,
 }
 
 #[derive(Deserialize)]

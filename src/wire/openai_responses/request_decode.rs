@@ -1,7 +1,9 @@
 //! Reads a Responses request into the common form.
 
 use crate::wire::{
-    fields::{List, Num, Str, TextOr, read_body, text_of, wire_struct},
+    cursor::Cursor,
+    fields::{Json, List, Num, Str, TextOr, text_of, wire_struct},
+    in_place::{self, InPlace},
     loss::{Losses, Refusal},
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
@@ -13,19 +15,25 @@ use crate::wire::{
     translate::Job,
 };
 use serde::de::{Deserialize, Deserializer, Error as _};
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// A field that a reply repeats: as it came, and as it is read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Echoed<'a, T> {
-    raw: &'a RawValue,
+    raw: Json<'a>,
     read: T,
+}
+
+impl<'json: 'a, 'a, T: InPlace<'json>> InPlace<'json> for Echoed<'a, T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        self.raw = Json(json.written(|json| self.read.take(json))?);
+        Some(())
+    }
 }
 
 impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Echoed<'a, T> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let raw = <&'de RawValue>::deserialize(input)?;
+        let raw = Json::deserialize(input)?;
         let read = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
         Ok(Echoed { raw, read })
     }
@@ -41,7 +49,7 @@ wire_struct! {
         "input" => input: TextOr<'a, ItemIn<'a>>,
         "instructions" => instructions: Echoed<'a, TextOr<'a, ItemIn<'a>>>,
         "tools" => tools: Echoed<'a, List<ToolIn<'a>>>,
-        "tool_choice" => tool_choice: Echoed<'a, &'a RawValue>,
+        "tool_choice" => tool_choice: Echoed<'a, Json<'a>>,
         "parallel_tool_calls" => parallel_tool_calls: Echoed<'a, bool>,
         "max_output_tokens" => max_output_tokens: Echoed<'a, Num>,
         "temperature" => temperature: Echoed<'a, Num>,
@@ -52,12 +60,12 @@ wire_struct! {
         "include" => include: List<Str<'a>>,
         "store" => store: bool,
         "stream" => stream: bool,
-        "stream_options" => stream_options: &'a RawValue,
+        "stream_options" => stream_options: Json<'a>,
         "truncation" => truncation: Echoed<'a, Str<'a>>,
         "background" => background: bool,
         "user" => user: Echoed<'a, Str<'a>>,
         "safety_identifier" => safety_identifier: Echoed<'a, Str<'a>>,
-        "metadata" => metadata: Echoed<'a, &'a RawValue>,
+        "metadata" => metadata: Echoed<'a, Json<'a>>,
         "service_tier" => service_tier: Echoed<'a, Str<'a>>,
         "prompt_cache_key" => prompt_cache_key: Echoed<'a, Str<'a>>,
     }
@@ -91,8 +99,8 @@ wire_struct! {
         "file_data" => file_data: Str<'a>,
         "file_url" => file_url: Str<'a>,
         "filename" => filename: Str<'a>,
-        "annotations" => annotations: &'a RawValue,
-        "logprobs" => logprobs: &'a RawValue,
+        "annotations" => annotations: Json<'a>,
+        "logprobs" => logprobs: Json<'a>,
     }
 }
 wire_struct! {
@@ -100,9 +108,9 @@ wire_struct! {
         "type" => kind: Str<'a>,
         "name" => name: Str<'a>,
         "description" => description: Str<'a>,
-        "parameters" => parameters: &'a RawValue,
+        "parameters" => parameters: Json<'a>,
         "strict" => strict: bool,
-        "format" => format: &'a RawValue,
+        "format" => format: Json<'a>,
         "tools" => tools: Vec<ToolIn<'a>>,
     }
 }
@@ -112,7 +120,7 @@ wire_struct! {
         "type" => kind: Str<'a>,
         "name" => name: Str<'a>,
         "description" => description: Str<'a>,
-        "schema" => schema: &'a RawValue,
+        "schema" => schema: Json<'a>,
         "strict" => strict: bool,
     }
 }
@@ -168,7 +176,7 @@ pub(crate) fn flat_name(namespace: &str, name: &str) -> String {
 
 /// Reads the body.
 pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = read_body(bytes).map_err(|e| Refusal::unreadable(&e))?;
+    let body: BodyIn<'a> = in_place::read(bytes).map_err(|e| Refusal::unreadable(&e))?;
     job.context.echo = body.echo();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
@@ -297,7 +305,7 @@ fn tool_of(tool: ToolIn<'_>, custom: bool) -> Tool<'_> {
     }
 }
 
-fn tool_choice(raw: &RawValue) -> Option<ToolChoice<'_>> {
+fn tool_choice(raw: Json<'_>) -> Option<ToolChoice<'_>> {
     if raw.get().starts_with('"') {
         return match &*text_of(raw) {
             "none" => Some(ToolChoice::None),
@@ -457,4 +465,15 @@ fn take_part(part: PartIn<'_>) -> Block<'_> {
         }
     };
     Block::Media(Media { kind: media_kind, mime, source, name, detail })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::damaged;
+
+    #[test]
+    fn recorded_and_damaged_requests_are_read_as_serde_reads_them() {
+        damaged::each_request(|json| in_place::agree::<BodyIn<'_>>(json));
+    }
 }

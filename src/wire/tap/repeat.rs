@@ -4,7 +4,7 @@
 //! piece is not searched again: comparing costs a tenth of that.
 
 use crate::wire::swar;
-use memchr::{memchr2, memmem::Finder};
+use memchr::memmem::Finder;
 use std::{ops::Range, sync::LazyLock};
 
 /// Keys of the texts that may differ: pieces of an answer in any format, and the padding beside them.
@@ -22,8 +22,6 @@ static KEYS: LazyLock<[Finder<'static>; 9]> = LazyLock::new(|| {
     ]
     .map(Finder::new)
 });
-/// So far the end of a text is looked for a word at a time.
-const NEAR: usize = 16;
 /// Longer events are not kept.
 const MOST_BYTES: usize = 2 * 1024;
 /// After so many events in a row that were unlike the one before, no more are kept: something in this stream always changes.
@@ -86,11 +84,7 @@ fn text(event: &[u8], key_end: usize) -> Option<Range<usize>> {
 fn text_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        let rest = bytes.get(at..)?;
-        // Most pieces are a word: shorter than a search for longer texts takes to begin.
-        let near = rest.get(..NEAR).unwrap_or(rest);
-        let found = swar::before(near, |word| swar::is(word, b'"') | swar::is(word, b'\\'));
-        at += if found < near.len() { found } else { found + memchr2(b'"', b'\\', rest.get(found..)?)? };
+        at += swar::find2(b'"', b'\\', bytes.get(at..)?)?;
         if bytes.get(at) == Some(&b'"') {
             return Some(at);
         }

@@ -169,6 +169,14 @@ impl Sink for Guard {
             event => self.admit(event),
         }
     }
+
+    fn add_text(&mut self, text: &str) {
+        if !self.grammar.takes_text() || self.bytes.saturating_add(text.len()) > MAX_REPLY_BYTES {
+            return self.event(Event::Delta(Delta::Text(Cow::Borrowed(text))));
+        }
+        self.bytes += text.len();
+        self.exit.add_text(text);
+    }
 }
 
 impl Exit {
@@ -264,6 +272,13 @@ impl Exit {
 }
 
 impl Sink for Exit {
+    fn add_text(&mut self, text: &str) {
+        match &mut self.outlet {
+            Outlet::Stream(encoder) => encoder.add_text(text, &mut self.out),
+            Outlet::Whole(reply) => reply.take(Event::Delta(Delta::Text(Cow::Borrowed(text)))),
+        }
+    }
+
     fn event(&mut self, event: Event<'_>) {
         let ends = matches!(event, Event::End | Event::Error(_));
         match &event {

@@ -1,0 +1,153 @@
+//! Reads a document in one walk, straight into the types that serde would fill.
+//!
+//! Only documents that are as they should be, which is what nearly all are: any other is left to serde, which reads it or
+//! says what is wrong with it. Invariant: what is read in place is what serde reads.
+
+use super::cursor::Cursor;
+use serde::Deserialize;
+
+/// What can be read in place. `None` leaves the document to serde.
+pub(crate) trait InPlace<'json>: Default {
+    /// Reads the next value into one that is as it was made.
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()>;
+}
+
+/// Reads a document in place.
+pub(crate) fn in_place<'a, T: InPlace<'a>>(json: &'a [u8]) -> Option<T> {
+    let (mut read, mut cursor) = (T::default(), Cursor::new(json)?);
+    read.take(&mut cursor)?;
+    cursor.end()?;
+    Some(read)
+}
+
+/// Reads a document in place, or by serde.
+pub(crate) fn read<'a, T: InPlace<'a> + Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
+    in_place(json).map_or_else(|| serde_json::from_slice(json), Ok)
+}
+
+impl<'json, T: InPlace<'json>> InPlace<'json> for Option<T> {
+    /// A null says nothing.
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        if json.is_null() { Some(()) } else { self.insert(T::default()).take(json) }
+    }
+}
+
+impl<'json, T: InPlace<'json>> InPlace<'json> for Box<T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        (**self).take(json)
+    }
+}
+
+impl<'json, T: InPlace<'json>> InPlace<'json> for Vec<T> {
+    fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
+        json.elements(|json| {
+            self.push(T::default());
+            self.last_mut()?.take(json)
+        })
+    }
+}
+
+impl InPlace<'_> for bool {
+    fn take(&mut self, json: &mut Cursor<'_>) -> Option<()> {
+        *self = json.flag()?;
+        Some(())
+    }
+}
+
+impl InPlace<'_> for u64 {
+    fn take(&mut self, json: &mut Cursor<'_>) -> Option<()> {
+        *self = json.count()?;
+        Some(())
+    }
+}
+
+impl InPlace<'_> for f64 {
+    fn take(&mut self, json: &mut Cursor<'_>) -> Option<()> {
+        *self = match json.count() {
+            Some(count) => count as f64,
+            None => serde_json::from_str(json.number()?).ok()?,
+        };
+        Some(())
+    }
+}
+
+/// In place is read what serde reads, and only from good documents.
+#[cfg(test)]
+pub(crate) fn agree<'a, T: InPlace<'a> + Deserialize<'a> + std::fmt::Debug>(json: &'a [u8]) {
+    if let Some(read) = in_place::<T>(json) {
+        let full = serde_json::from_slice::<T>(json);
+        assert_eq!(format!("{read:?}"), format!("{:?}", full.unwrap()), "{}", json.escape_ascii());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{
+        fields::{Json, List, Members, Num, Str, TextOr, wire_struct},
+        text::{Content, Text},
+    };
+    use proptest::prelude::*;
+
+    wire_struct! {
+        All {
+            "s" => s: Str<'a>,
+            "t" => t: Text<'a>,
+            "c" => c: Content<'a, All<'a>>,
+            "o" => o: TextOr<'a, All<'a>>,
+            "l" => l: List<Str<'a>>,
+            "v" => v: Vec<All<'a>>,
+            "b" => b: bool,
+            "u" => u: u64,
+            "f" => f: f64,
+            "n" => n: Num,
+            "j" => j: Json<'a>,
+            "m" => m: Members<'a>,
+            "a" => a: Box<All<'a>>,
+        }
+    }
+
+    /// JSON that those fields may meet.
+    fn value() -> impl Strategy<Value = String> {
+        let number = prop_oneof!["-?[0-9]{1,20}", "-?[0-9]{1,2}\\.[0-9]{1,3}", "[1-9]e[0-9]{1,3}"];
+        let text = "\"([ a-f\u{e9}\u{85}]{0,9}|\\\\n|\\\\u00e9|\\\\ud83d\\\\ude00|\\\\ud800|\\\\\"){0,4}\"";
+        let leaf = prop_oneof![number, text, "true|false|null"];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            let member = ("[stcolvbufnjmax]", inner.clone()).prop_map(|(key, value)| format!("\"{key}\" : {value}"));
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(|items| format!("[{}]", items.join(" , "))),
+                prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(",\n"))),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_in_place_is_what_serde_reads(json in value(), cut in 0usize..400) {
+            agree::<All<'_>>(json.as_bytes());
+            agree::<Content<'_, All<'_>>>(json.as_bytes());
+            agree::<TextOr<'_, All<'_>>>(json.as_bytes());
+            agree::<List<All<'_>>>(json.as_bytes());
+            agree::<Option<Members<'_>>>(json.as_bytes());
+            prop_assert!(json.len() <= cut || in_place::<All<'_>>(&json.as_bytes()[..cut]).is_none());
+        }
+    }
+
+    #[test]
+    fn good_documents_are_read_without_serde() {
+        let json = r#" { "s" : "a\n\u00e9" , "t":"", "c":[{"t":"x"}], "o":{"s":"y"}, "l":"z", "v":[], "b":true, "u":7,
+            "n":-0.5, "j":[{}], "m":{"k":null}, "a":{"a":{}}, "more":[1], "none":null, "n":null } "#;
+        let read = in_place::<All<'_>>(json.as_bytes()).unwrap();
+        assert_eq!(read.extra.len(), 1);
+        assert_eq!(read.n.map(|n| n.as_f64()), Some(-0.5));
+        agree::<All<'_>>(json.as_bytes());
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_left_to_serde() {
+        let nested = |depth: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        assert!(in_place::<All<'_>>(nested(50).as_bytes()).is_some());
+        assert!(in_place::<All<'_>>(nested(100_000).as_bytes()).is_none());
+        assert!(read::<All<'_>>(nested(100_000).as_bytes()).is_err());
+    }
+}

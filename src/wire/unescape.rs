@@ -1,0 +1,30 @@
+//! Takes the escapes out of the inside of a JSON string.
+
+use super::swar;
+
+/// Writes what the inside of a string says, in which no character is escaped by its number, into `said`, and gives it back from there; or the
+/// inside itself where it has no escapes.
+pub(crate) fn unescape<'t>(inside: &'t str, said: &'t mut String) -> &'t str {
+    let mut rest = inside;
+    let Some(mut at) = swar::find2(b'\\', b'\\', rest.as_bytes()) else { return inside };
+    said.clear();
+    loop {
+        said.push_str(rest.get(..at).unwrap_or_default());
+        said.push(match rest.as_bytes().get(at + 1) {
+            Some(b'n') => '\n',
+            Some(b't') => '\t',
+            Some(b'r') => '\r',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(other) => char::from(*other),
+            None => return said,
+        });
+        rest = rest.get(at + 2..).unwrap_or_default();
+        match swar::find2(b'\\', b'\\', rest.as_bytes()) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    said.push_str(rest);
+    said
+}
