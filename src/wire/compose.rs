@@ -25,7 +25,12 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &Text<'_>) {
 }
 
 /// Writes the inside of a JSON string, in which only the three separators may want to be escaped.
-fn put_inside(out: &mut Vec<u8>, inside: &[u8]) {
+pub(crate) fn put_inside(out: &mut Vec<u8>, inside: &[u8]) {
+    const SHORT: usize = 32;
+    let has_none = |bytes| swar::before(bytes, |word| swar::is_but_for_bit_5(word, 0xc2)) == bytes.len();
+    if inside.len() <= SHORT && has_none(inside) {
+        return out.extend_from_slice(inside);
+    }
     let mut from = 0;
     for lead in memchr::memchr2_iter(0xc2, 0xe2, inside) {
         let Some((width, instead)) = replacement::<false>(inside.get(lead..).unwrap_or_default()) else { continue };

@@ -166,8 +166,9 @@ impl ReplyError {
 /// Where a decoder puts its events.
 pub(crate) trait Sink {
     fn event(&mut self, event: Event<'_>);
-    /// A delta of text, of which a stream consists for the most part: there may be a shorter way for it.
-    fn add_text(&mut self, text: &str) {
+    /// A delta of text, of which a stream consists for the most part: there may be a shorter way for it. A plain one holds
+    /// nothing that has to be escaped in JSON.
+    fn add_text(&mut self, text: &str, _is_plain: bool) {
         self.event(Event::Delta(Delta::Text(Cow::Borrowed(text))));
     }
 }
@@ -191,8 +192,9 @@ pub(crate) trait ReplyDecoder: Send + Sync {
 /// Writes one format's replies; fed with legal sequences only.
 pub(crate) trait ReplyEncoder: Send + Sync {
     fn event(&mut self, event: Event<'_>, out: &mut Vec<u8>);
-    /// A delta of text, of which a stream consists for the most part: there may be a shorter way for it.
-    fn add_text(&mut self, text: &str, out: &mut Vec<u8>) {
+    /// A delta of text, of which a stream consists for the most part: there may be a shorter way for it. A plain one holds
+    /// nothing that has to be escaped in JSON.
+    fn add_text(&mut self, text: &str, _is_plain: bool, out: &mut Vec<u8>) {
         self.event(Event::Delta(Delta::Text(Cow::Borrowed(text))), out);
     }
 }

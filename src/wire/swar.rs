@@ -22,29 +22,37 @@ pub(crate) fn is_but_for_bit_5(word: u64, byte: u8) -> u64 {
 }
 
 /// How many bytes lie before the first that is marked; all of them if none is. The space must not be a mark.
+#[inline]
 pub(crate) fn before(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
-    let mut at = 0;
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let found = marks(u64::from_le_bytes(*chunk));
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let found = marks(u64::from_le_bytes(*word));
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            return at * 8 + found.trailing_zeros() as usize / 8;
         }
-        at += 8;
     }
-    let found = marks(short(bytes.get(at..).unwrap_or_default()));
-    if found == 0 { bytes.len() } else { at + found.trailing_zeros() as usize / 8 }
+    let found = marks(short(rest));
+    if found == 0 { bytes.len() } else { words.len() * 8 + found.trailing_zeros() as usize / 8 }
 }
 
 /// Where the first of two bytes is. Looks near at hand first: most of what is searched is short, and a search in big strides
 /// takes longer to begin.
+#[inline]
 pub(crate) fn find2(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
-    const NEAR: usize = 32;
-    let near = bytes.get(..NEAR).unwrap_or(bytes);
-    let found = before(near, |word| is(word, one) | is(word, other));
-    if found < near.len() {
-        return Some(found);
+    const NEAR_WORDS: usize = 4;
+    for (at, word) in bytes.as_chunks::<8>().0.iter().take(NEAR_WORDS).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = is(word, one) | is(word, other);
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
     }
-    memchr::memchr2(one, other, bytes.get(found..)?).map(|at| found + at)
+    find2_far(one, other, bytes)
+}
+
+#[inline(never)]
+fn find2_far(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
+    memchr::memchr2(one, other, bytes)
 }
 
 /// Fewer than eight bytes as a word, filled up with spaces.

@@ -2,11 +2,11 @@
 
 use super::swar;
 
-/// Writes what the inside of a string says, in which no character is escaped by its number, into `said`, and gives it back from there; or the
-/// inside itself where it has no escapes.
+/// Writes what the inside of a string says, in which no character is escaped by its number, into `said`, and gives it back
+/// from there; or the inside itself where it has no escapes.
 pub(crate) fn unescape<'t>(inside: &'t str, said: &'t mut String) -> &'t str {
     let mut rest = inside;
-    let Some(mut at) = swar::find2(b'\\', b'\\', rest.as_bytes()) else { return inside };
+    let Some(mut at) = backslash(rest) else { return inside };
     said.clear();
     loop {
         said.push_str(rest.get(..at).unwrap_or_default());
@@ -20,11 +20,27 @@ pub(crate) fn unescape<'t>(inside: &'t str, said: &'t mut String) -> &'t str {
             None => return said,
         });
         rest = rest.get(at + 2..).unwrap_or_default();
-        match swar::find2(b'\\', b'\\', rest.as_bytes()) {
+        match backslash(rest) {
             Some(next) => at = next,
             None => break,
         }
     }
     said.push_str(rest);
     said
+}
+
+/// Whether the inside of a JSON string holds no escapes.
+pub(crate) fn is_plain(inside: &str) -> bool {
+    backslash(inside).is_none()
+}
+
+/// Where the next escape is. Most texts are a word, and in others escapes are near to each other.
+#[inline]
+fn backslash(text: &str) -> Option<usize> {
+    const NEAR: usize = 32;
+    let bytes = text.as_bytes();
+    if bytes.len() > NEAR {
+        return swar::find2(b'\\', b'\\', bytes);
+    }
+    Some(swar::before(bytes, |word| swar::is(word, b'\\'))).filter(|at| *at < bytes.len())
 }

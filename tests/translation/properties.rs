@@ -96,6 +96,27 @@ proptest! {
     }
 
     #[test]
+    fn a_delta_like_the_one_before_it_is_translated_as_any_other(
+        words in prop::collection::vec((any::<bool>(), "[ a/\u{e9}\u{85}\u{2028}\n\"\\\\]{0,6}"), 1..8),
+    ) {
+        // A member that nobody reads, and that differs from event to event, makes no two of them alike.
+        let stream = |differs: bool| {
+            let delta = |(at, (is_thought, word)): (usize, &(bool, String))| {
+                let key = if *is_thought { "reasoning_content" } else { "content" };
+                let unread = if differs { at } else { 0 };
+                let word = serde_json::to_string(word).unwrap();
+                format!("data: {{\"id\":\"c\",\"unread\":{unread},\"choices\":[{{\"index\":0,\"delta\":{{\"{key}\":{word}}},\"finish_reason\":null}}]}}\n\n")
+            };
+            let deltas: String = words.iter().enumerate().map(delta).collect();
+            format!("{deltas}data: {{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"stop\"}}]}}\n\ndata: [DONE]\n\n")
+        };
+        for to in [OpenaiResponses, Anthropic, Gemini] {
+            let [alike, unlike] = [false, true].map(|differs| run(OpenaiChat, to, (Shape::Sse, Shape::Sse), &[stream(differs).as_bytes()]).0);
+            prop_assert_eq!(String::from_utf8(alike).unwrap(), String::from_utf8(unlike).unwrap());
+        }
+    }
+
+    #[test]
     fn no_body_makes_a_decoder_panic(
         from in format(),
         to in format(),

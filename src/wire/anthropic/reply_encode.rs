@@ -203,7 +203,7 @@ impl Encoder {
         }
         self.open_thought(out);
         match delta {
-            Delta::Text(text) => self.put_text(&text, out),
+            Delta::Text(text) => self.put_text(&text, false, out),
             Delta::Arguments(text) => put_delta(out, index, ("input_json_delta", "partial_json"), &text),
             Delta::Token(token) => {
                 self.signed = true;
@@ -222,13 +222,17 @@ impl Encoder {
         }
     }
 
-    fn put_text(&mut self, text: &str, out: &mut Vec<u8>) {
+    fn put_text(&mut self, text: &str, is_plain: bool, out: &mut Vec<u8>) {
         if self.head.is_empty() {
             let (kind, key) = if self.thinking { ("thinking_delta", "thinking") } else { ("text_delta", "text") };
             put_delta_head(&mut self.head, self.index, kind, key);
         }
         out.extend_from_slice(&self.head);
-        compose::put_escaped(out, text);
+        if is_plain {
+            compose::put_inside(out, text.as_bytes());
+        } else {
+            compose::put_escaped(out, text);
+        }
         out.extend_from_slice(DELTA_END);
     }
 
@@ -294,12 +298,12 @@ fn put_delta_head(out: &mut Vec<u8>, index: u64, kind: &str, key: &str) {
 const DELTA_END: &[u8] = b"\"}}\n\n";
 
 impl ReplyEncoder for Encoder {
-    fn add_text(&mut self, text: &str, out: &mut Vec<u8>) {
+    fn add_text(&mut self, text: &str, is_plain: bool, out: &mut Vec<u8>) {
         if self.hidden {
             return;
         }
         self.open_thought(out);
-        self.put_text(text, out);
+        self.put_text(text, is_plain, out);
     }
 
     fn event(&mut self, event: Event<'_>, out: &mut Vec<u8>) {

@@ -2,7 +2,6 @@
 
 mod error;
 pub(crate) mod failure;
-mod fragment;
 mod models;
 mod read;
 mod reply_decode;

@@ -1,9 +1,6 @@
 //! Reads Chat Completions replies, of OpenAI and of all that imitate it.
 
-use super::{
-    fragment::{self, Fragment},
-    reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn},
-};
+use super::reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn};
 use crate::wire::{
     errors,
     fields::{Json, TextOr, text_of},
@@ -14,7 +11,7 @@ use crate::wire::{
     rules::{fnv, invented_id},
     stencil::Stencil,
     translate::Context,
-    unescape::unescape,
+    unescape::{is_plain, unescape},
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -95,9 +92,9 @@ pub(crate) struct Decoder {
     ended: bool,
     /// Log probabilities whose text has not come yet.
     logprobs: String,
-    /// How the last fragment was written, and whether it was of reasoning.
+    /// How the last chunk was written that brought text and nothing else, and whether that was of reasoning.
     stencil: Stencil<bool>,
-    /// Where the text of a fragment is put that holds escapes.
+    /// Where a text is put that holds escapes.
     said: String,
 }
 
@@ -125,33 +122,14 @@ impl Decoder {
         sink.event(Event::Error(error));
     }
 
-    /// A chunk that brings a fragment and nothing else.
-    fn skimmed<'d>(&mut self, data: &'d [u8]) -> Option<Fragment<'d>> {
-        if let Some((text, is_thought)) = self.stencil.fits(data) {
-            let said = Some(text);
-            return Some(if is_thought {
-                Fragment { thought: said, text: None }
-            } else {
-                Fragment { text: said, thought: None }
-            });
+    /// Takes the text of a chunk that is like an earlier one; the text is the inside of a JSON string.
+    fn more(&mut self, inside: &str, is_thought: bool, sink: &mut dyn Sink) {
+        let start = if is_thought { BlockStart::Thinking } else { BlockStart::Text };
+        if !inside.is_empty() && self.goes_on(&start) && is_plain(inside) {
+            return sink.add_text(inside, true);
         }
-        let fragment = fragment::read(data)?;
-        match (fragment.text, fragment.thought) {
-            (Some(text), None | Some("")) => self.stencil.learn(data, text, false),
-            (None | Some(""), Some(thought)) => self.stencil.learn(data, thought, true),
-            (Some(_), Some(_)) | (None, None) => {}
-        }
-        Some(fragment)
-    }
-
-    /// Takes a fragment of a reply that has begun.
-    fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
         let mut said = std::mem::take(&mut self.said);
-        for (start, inside) in [(BlockStart::Thinking, fragment.thought), (BlockStart::Text, fragment.text)] {
-            if let Some(inside) = inside {
-                self.text(start, Cow::Borrowed(unescape(inside, &mut said)), sink);
-            }
-        }
+        self.text(start, Cow::Borrowed(unescape(inside, &mut said)), sink);
         self.said = said;
     }
 
@@ -301,12 +279,17 @@ impl Decoder {
         self.calls.iter().all(|call| call.state != State::Open || call.balance.is_complete())
     }
 
+    /// Whether text of this kind comes right behind what came before.
+    fn goes_on(&self, start: &BlockStart<'_>) -> bool {
+        self.opener.is_open(start) && self.logprobs.is_empty()
+    }
+
     fn text(&mut self, start: BlockStart<'_>, text: Cow<'_, str>, sink: &mut dyn Sink) {
         if text.is_empty() {
             return;
         }
-        if self.opener.is_open(&start) && self.logprobs.is_empty() {
-            return sink.add_text(&text);
+        if self.goes_on(&start) {
+            return sink.add_text(&text, false);
         }
         if self.opener.open() == Some(Kind::Call) && !self.can_open() {
             self.hold(text.len(), sink);
@@ -466,14 +449,19 @@ impl ReplyDecoder for Decoder {
         if self.ended {
             return;
         }
-        if let Some(fragment) = Some(()).filter(|()| self.started).and_then(|()| self.skimmed(data)) {
-            return self.fragment(&fragment, sink);
+        if let Some((inside, is_thought)) = self.stencil.fits(data) {
+            return self.more(inside, is_thought, sink);
         }
         if data.trim_ascii() == b"[DONE]" {
             return self.end(sink);
         }
-        match in_place::read(data) {
-            Ok(chunk) => self.take(chunk, sink),
+        match in_place::read::<ChunkIn<'_>>(data) {
+            Ok(chunk) => {
+                if let Some((text, is_thought)) = chunk.only_text().filter(|_| self.started) {
+                    self.stencil.learn(data, text, is_thought);
+                }
+                self.take(chunk, sink);
+            }
             Err(error) => self.fail(ReplyError::unreadable(&error), sink),
         }
     }

@@ -7,6 +7,7 @@ use crate::wire::{
     fields::{Json, List, Str, TextOr, wire_struct},
     lenient::facts,
 };
+use std::borrow::Cow;
 
 facts! {
     pub(super) struct ChunkIn<'a> {
@@ -28,6 +29,22 @@ impl ChunkIn<'_> {
     pub(super) fn unsaid(&self) -> impl Iterator<Item = &'static str> {
         let all = [("citations", self.citations), ("search_results", self.search_results)];
         all.into_iter().filter(|(_, value)| value.is_some_and(is_said)).map(|(name, _)| name)
+    }
+}
+
+impl<'a> ChunkIn<'a> {
+    /// The text that it brings, and whether that is of reasoning, where it brings nothing else.
+    pub(super) fn only_text(&self) -> Option<(&'a str, bool)> {
+        let mut choices = self.choices.as_ref()?.iter();
+        let (choice, None) = (choices.next()?, choices.next()) else { return None };
+        let is_plain = self.usage.is_none() && self.x_groq.is_none() && self.error.is_none();
+        let is_unsourced = self.citations.is_none() && self.search_results.is_none();
+        let ChoiceIn { index: None | Some(0), delta: Some(delta), message: None, finish_reason: None, logprobs: None } =
+            choice
+        else {
+            return None;
+        };
+        delta.only_text().filter(|_| is_plain && is_unsourced)
     }
 }
 
@@ -104,7 +121,7 @@ facts! {
     }
 }
 
-impl DeltaIn<'_> {
+impl<'a> DeltaIn<'a> {
     /// What no other format has a place for, by name.
     pub(super) fn unsaid(&self) -> impl Iterator<Item = &'static str> {
         let all = [
@@ -115,6 +132,44 @@ impl DeltaIn<'_> {
             ("thought_signature", self.thought_signature),
         ];
         all.into_iter().filter(|(_, value)| value.is_some_and(is_said)).map(|(name, _)| name)
+    }
+
+    /// The text that it brings, and whether that is of reasoning, where it brings nothing else.
+    fn only_text(&self) -> Option<(&'a str, bool)> {
+        let DeltaIn {
+            content,
+            refusal: None,
+            reasoning_content,
+            reasoning: None,
+            reasoning_details: None,
+            tool_calls,
+            function_call: None,
+            annotations: None,
+            audio: None,
+            images: None,
+            executed_tools: None,
+            extra_content: None,
+            thought_signature: None,
+        } = self
+        else {
+            return None;
+        };
+        let text = match content {
+            Some(TextOr::Text(Str(Cow::Borrowed(text)))) => Some(*text),
+            Some(TextOr::Text(_) | TextOr::Parts(_)) => return None,
+            None => None,
+        };
+        let thought = match reasoning_content {
+            Some(Str(Cow::Borrowed(text))) => Some(*text),
+            Some(Str(Cow::Owned(_))) => return None,
+            None => None,
+        };
+        let found = match (text, thought) {
+            (Some(text), None | Some("")) => Some((text, false)),
+            (None | Some(""), Some(thought)) => Some((thought, true)),
+            (Some(_), Some(_)) | (None, None) => None,
+        };
+        found.filter(|_| tool_calls.as_ref().is_none_or(List::is_empty))
     }
 
     /// Whether it brings reasoning and no text.

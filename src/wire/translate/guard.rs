@@ -170,12 +170,12 @@ impl Sink for Guard {
         }
     }
 
-    fn add_text(&mut self, text: &str) {
+    fn add_text(&mut self, text: &str, is_plain: bool) {
         if !self.grammar.takes_text() || self.bytes.saturating_add(text.len()) > MAX_REPLY_BYTES {
             return self.event(Event::Delta(Delta::Text(Cow::Borrowed(text))));
         }
         self.bytes += text.len();
-        self.exit.add_text(text);
+        self.exit.add_text(text, is_plain);
     }
 }
 
@@ -272,9 +272,9 @@ impl Exit {
 }
 
 impl Sink for Exit {
-    fn add_text(&mut self, text: &str) {
+    fn add_text(&mut self, text: &str, is_plain: bool) {
         match &mut self.outlet {
-            Outlet::Stream(encoder) => encoder.add_text(text, &mut self.out),
+            Outlet::Stream(encoder) => encoder.add_text(text, is_plain, &mut self.out),
             Outlet::Whole(reply) => reply.take(Event::Delta(Delta::Text(Cow::Borrowed(text)))),
         }
     }
