@@ -2,7 +2,10 @@
 //!
 //! Never builds a tree of values. Invariant: a value kept raw is the very text that came.
 
-use super::{cursor::Cursor, in_place::InPlace};
+use super::{
+    cursor::Cursor,
+    in_place::{InPlace, list_or_one},
+};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
@@ -225,19 +228,10 @@ impl<T> Default for TextOr<'_, T> {
 
 impl<'json: 'a, 'a, T: InPlace<'json>> InPlace<'json> for TextOr<'a, T> {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
-        let mut parts = Vec::new();
-        match json.peek()? {
-            b'"' => {
-                *self = TextOr::Text(Str(json.string()?.said()?));
-                return Some(());
-            }
-            b'[' => parts.take(json)?,
-            _ => {
-                parts.push(T::default());
-                parts.last_mut()?.take(json)?;
-            }
-        }
-        *self = TextOr::Parts(parts);
+        *self = match json.peek()? {
+            b'"' => TextOr::Text(Str(json.string()?.said()?)),
+            _ => TextOr::Parts(list_or_one(json)?),
+        };
         Some(())
     }
 }

@@ -47,6 +47,19 @@ impl<'json, T: InPlace<'json>> InPlace<'json> for Vec<T> {
     }
 }
 
+/// Reads a list, or what stands in the place of one as its only element.
+pub(crate) fn list_or_one<'json, T: InPlace<'json>>(json: &mut Cursor<'json>) -> Option<Vec<T>> {
+    let mut list = Vec::new();
+    if json.peek()? == b'[' {
+        list.take(json)?;
+    } else {
+        let mut one = T::default();
+        one.take(json)?;
+        list.push(one);
+    }
+    Some(list)
+}
+
 impl InPlace<'_> for bool {
     fn take(&mut self, json: &mut Cursor<'_>) -> Option<()> {
         *self = json.flag()?;

@@ -131,20 +131,11 @@ impl<T> Default for Content<'_, T> {
 
 impl<'json: 'a, 'a, T: InPlace<'json>> InPlace<'json> for Content<'a, T> {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
-        let mut parts = Vec::new();
-        match json.peek()? {
-            b'"' => {
-                *self = Content::Text(Text::of_quoted(json.string()?)?);
-                return Some(());
-            }
-            b'[' => parts.take(json)?,
-            b'{' => {
-                parts.push(T::default());
-                parts.last_mut()?.take(json)?;
-            }
+        *self = match json.peek()? {
+            b'"' => Content::Text(Text::of_quoted(json.string()?)?),
+            b'[' | b'{' => Content::Parts(in_place::list_or_one(json)?),
             _ => return None,
-        }
-        *self = Content::Parts(parts);
+        };
         Some(())
     }
 }
