@@ -6,12 +6,17 @@ use super::{
     tests::{Folder, entry, wait_until},
     *,
 };
+use std::sync::OnceLock;
 
 /// Leaves what a process leaves that is killed when these rows were in the journal.
 fn leave(folder: &Folder, exchanges: std::ops::RangeInclusive<u64>) -> PathBuf {
+    /// The same row is of the same moment, however often it is left.
+    static BEGAN: OnceLock<u64> = OnceLock::new();
     let mut segment = Segment::create(&folder.0).unwrap();
     for exchange in exchanges {
-        segment.push(&Record::of(&entry(exchange, 1)));
+        let entry = entry(exchange, 1);
+        let began = *BEGAN.get_or_init(|| entry.began);
+        segment.push(&Record::of(&Entry { began, ..entry }));
         segment.save().unwrap();
     }
     segment.path().to_owned()
