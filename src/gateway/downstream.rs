@@ -10,6 +10,7 @@
 use super::{
     alarm::Alarm,
     book,
+    corked::{Corked, flushes_before_last},
     gather::{Gathered, join, task_bytes},
 };
 use crate::ledger::Ack;
@@ -354,20 +355,25 @@ impl Adapter {
     #[expect(clippy::expect_used, reason = "set at construction and taken only by drop")]
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let client = self.inner.as_deref_mut().expect("the adapter holds the session");
-        let mut written = pin!(async {
-            if client.has_pending_downstream_proxy_tasks() {
-                Box::pin(client.write_downstream_proxy_tasks()).await?;
-            }
-            client.response_duplex_vec(tasks).await
-        });
-        poll_fn(|context| match written.as_mut().poll(context) {
-            Poll::Ready(written) => Poll::Ready(written),
-            Poll::Pending => self
-                .alarm
-                .poll_due(self.total, context)
-                .map(|()| Error::e_explain(TOTAL_WRITE_TIMEOUT, "the client did not take the answer in time")),
-        })
-        .await
+        Corked::pass(client, flushes_before_last(&tasks));
+        let written = {
+            let mut written = pin!(async {
+                if client.has_pending_downstream_proxy_tasks() {
+                    Box::pin(client.write_downstream_proxy_tasks()).await?;
+                }
+                client.response_duplex_vec(tasks).await
+            });
+            poll_fn(|context| match written.as_mut().poll(context) {
+                Poll::Ready(written) => Poll::Ready(written),
+                Poll::Pending => self
+                    .alarm
+                    .poll_due(self.total, context)
+                    .map(|()| Error::e_explain(TOTAL_WRITE_TIMEOUT, "the client did not take the answer in time")),
+            })
+            .await
+        };
+        Corked::pass(self.inner(), 0);
+        written
     }
 
     /// Takes a batch of an answer that may go out, and gives back what is to be written now.

@@ -11,6 +11,7 @@ mod bounds;
 mod call;
 mod catalog;
 mod claim;
+mod corked;
 mod dispatch;
 mod downstream;
 mod egress;
@@ -39,6 +40,7 @@ mod upstream;
 mod usage;
 
 pub use arrival::Heads;
+pub use corked::Corked;
 pub use exchange::Exchange;
 pub use state::Shared;
 

@@ -5,7 +5,10 @@
 //! be shorter than, and for as long as a request's head dribbles in, and keeps idle HTTP/1.1 connections for ever. Here every wait
 //! has an end.
 
-use crate::{config::Bounds, gateway::Heads};
+use crate::{
+    config::Bounds,
+    gateway::{Corked, Heads},
+};
 use async_trait::async_trait;
 use pingora::{
     apps::{HttpServerApp, ServerApp},
@@ -63,7 +66,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
         if timeout(self.first_bytes, is_http2(&mut stream)).await.ok()?.ok()? {
             return self.inner.process_new(stream, shutdown).await;
         }
-        let mut session = ServerSession::new_http1(stream);
+        let mut session = ServerSession::new_http1(Corked::over(stream));
         session.set_keepalive((!*shutdown.borrow()).then_some(self.idle.as_secs().max(1)));
         // Behind TLS the first bytes of the request are still to come.
         let wait = if is_encrypted { self.idle + self.head } else { self.head };

@@ -53,6 +53,22 @@ async fn a_burst_of_any_length_arrives_though_nothing_follows_it() {
     }
 }
 
+/// What one system call writes, one reads: the head comes with the first content, and the end with the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_belongs_together_leaves_together() {
+    let start = preamble("msg_1") + &delta("first");
+    let pause = Act::Sleep(Duration::from_millis(200));
+    let acts = vec![stream_head(), chunk(&start), pause, chunk(delta("last") + &ending()), end()];
+    let (gateway, _upstream) = gateway(acts).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.send(&Ask::post(MESSAGES, ASK)).await.unwrap();
+    let begun = connection.read_some(1).await.unwrap();
+    let text = String::from_utf8_lossy(&begun);
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with(&(delta("first") + "\r\n")), "{text}");
+    let all = connection.read_some(begun.len() + 1).await.unwrap();
+    assert!(String::from_utf8_lossy(&all).ends_with(&(ending() + "\r\n0\r\n\r\n")));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_arrives_whole_and_in_order_whatever_ends_it() {
     for count in [4, 7, 8, 54] {
