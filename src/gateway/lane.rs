@@ -98,6 +98,16 @@ impl Translation {
         said
     }
 
+    /// The same for a piece that is one event and tells nothing but more text; `None` for any other, which is not taken.
+    pub(super) fn more(&mut self, event: &[u8]) -> Option<Bytes> {
+        let said = self.translator.as_mut()?.more(event)?;
+        if self.room.capacity() == 0 {
+            self.room = BytesMut::with_capacity(ROOM_BYTES);
+        }
+        self.room.extend_from_slice(said);
+        Some(self.room.split().freeze())
+    }
+
     /// The upstream ended: the rest of the client's bytes.
     pub(super) fn finish(&mut self, shape: Shape) -> Bytes {
         self.translator(shape).map(|translator| translator.finish().into()).unwrap_or_default()

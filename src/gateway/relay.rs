@@ -167,6 +167,9 @@ fn visible(header: &ResponseHeader, exchange: &Exchange) -> ResponseHeader {
 /// Takes a piece of an answer's body, and leaves in its place what may go on.
 pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
     let Some(attempt) = exchange.attempt.as_mut() else { return Ok(()) };
+    if !end && !exchange.estimate.is_watched && goes_on(attempt, body) {
+        return Ok(());
+    }
     let Some(reply) = attempt.reply.as_mut() else { return Ok(()) };
     let before = (reply.committed, reply.answering);
     let ended_at = end.then(|| shared.live.clock.now());
@@ -242,6 +245,17 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         }
         Step::Broken(verdict) => broken(shared, body, exchange, verdict),
     }
+}
+
+/// Passes on a piece amid an answer that brings nothing but more of it, so that nothing has to be decided or told: most
+/// pieces are this. Whether it is one; else nothing has happened.
+fn goes_on(attempt: &mut Attempt, body: &mut Option<Bytes>) -> bool {
+    let (Some(reply), Some(piece)) = (&mut attempt.reply, body.as_ref()) else { return false };
+    let Some(translation) = &mut attempt.translation else { return reply.goes_on(piece) };
+    let Some(said) = reply.is_amid().then(|| translation.more(piece)).flatten() else { return false };
+    reply.count(piece.len());
+    *body = Some(said).filter(|said| !said.is_empty());
+    true
 }
 
 /// Whether the answer's last bytes are among those that came.

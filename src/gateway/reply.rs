@@ -166,6 +166,25 @@ impl Reply {
         self.ended_at_boundary.unwrap_or_else(|| self.tap.at_boundary())
     }
 
+    /// Whether it is amid what goes to the client, where a piece that brings nothing but more of the answer changes nothing.
+    pub(super) fn is_amid(&self) -> bool {
+        self.committed && self.answering && self.told_boundary == Some(true) && self.tap.is_amid()
+    }
+
+    /// Takes a piece amid the answer that brings nothing but more of it, and goes on as it is. Whether it is one; else it is
+    /// not taken.
+    pub(super) fn goes_on(&mut self, piece: &[u8]) -> bool {
+        let goes_on = self.committed && self.answering && self.told_boundary == Some(true) && self.tap.goes_on(piece);
+        self.bytes += if goes_on { piece.len() } else { 0 };
+        goes_on
+    }
+
+    /// Takes an event of this length that was read elsewhere, and was such a piece.
+    pub(super) fn count(&mut self, length: usize) {
+        self.bytes += length;
+        self.tap.count(length);
+    }
+
     /// Takes the next piece and leaves in `body` what may go on. The clock is read only where something is judged.
     pub(super) fn take(&mut self, body: &mut Option<Bytes>, end: bool, clock: &Clock) -> Step {
         let chunk = body.take().unwrap_or_default();

@@ -14,14 +14,22 @@ pub(crate) fn put_str(out: &mut Vec<u8>, text: &str) {
 
 /// Writes a text as a JSON string, in the client's own escapes where it still has them.
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &Text<'_>) {
-    match text {
-        Text::Plain(text) => put_str(out, text),
-        Text::Escaped(inside) => {
-            out.push(b'"');
-            put_inside(out, inside.as_bytes());
-            out.push(b'"');
+    put_paragraphs(out, std::iter::once(text));
+}
+
+/// Writes texts as one JSON string, an empty line between them.
+pub(crate) fn put_paragraphs<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t Text<'t>>) {
+    out.push(b'"');
+    for (at, text) in texts.enumerate() {
+        if at > 0 {
+            out.extend_from_slice(b"\\n\\n");
+        }
+        match text {
+            Text::Plain(text) => put_escaped(out, text),
+            Text::Escaped(inside) => put_inside(out, inside.as_bytes()),
         }
     }
+    out.push(b'"');
 }
 
 /// Writes the inside of a JSON string, in which only the three separators may want to be escaped.
@@ -55,8 +63,8 @@ pub(crate) fn put_raw(out: &mut Vec<u8>, json: &str) {
 /// How many bytes at the front stand for themselves for sure.
 fn plain<const IN_STRING: bool>(bytes: &[u8]) -> usize {
     swar::before(bytes, |word| {
-        let in_string = if IN_STRING { swar::is(word, b'"') | swar::is(word, b'\\') } else { 0 };
-        in_string | swar::is_control(word) | swar::is_but_for_bit_5(word, 0xc2)
+        let in_string = if IN_STRING { swar::is_escaped(word) } else { swar::is_control(word) };
+        in_string | swar::is_but_for_bit_5(word, 0xc2)
     })
 }
 
@@ -147,8 +155,17 @@ pub(crate) struct Obj<'o> {
 }
 
 impl Obj<'_> {
-    /// Writes the key and gives the place for its value.
-    pub(crate) fn key(&mut self, key: &str) -> &mut Vec<u8> {
+    /// Writes a key of ours, in which nothing has to be escaped, and gives the place for its value.
+    pub(crate) fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
+        self.out.reserve(key.len() + 4);
+        self.out.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
+        self.empty = false;
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+    /// Writes a key that may be anything, and gives the place for its value.
+    pub(crate) fn any_key(&mut self, key: &str) -> &mut Vec<u8> {
         if !self.empty {
             self.out.push(b',');
         }
@@ -157,53 +174,60 @@ impl Obj<'_> {
         self.out.push(b':');
         self.out
     }
-    pub(crate) fn str(&mut self, key: &str, value: &str) {
+    /// Writes a word of ours, in which nothing has to be escaped.
+    pub(crate) fn word(&mut self, key: &'static str, word: &'static str) {
+        put_all(self.key(key), &[b"\"", word.as_bytes(), b"\""]);
+    }
+    pub(crate) fn str(&mut self, key: &'static str, value: &str) {
         put_str(self.key(key), value);
     }
-    pub(crate) fn text(&mut self, key: &str, value: &Text<'_>) {
+    pub(crate) fn text(&mut self, key: &'static str, value: &Text<'_>) {
         put_text(self.key(key), value);
     }
-    pub(crate) fn some_str(&mut self, key: &str, value: Option<&str>) {
+    pub(crate) fn some_str(&mut self, key: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             self.str(key, value);
         }
     }
-    pub(crate) fn str_or_null(&mut self, key: &str, value: Option<&str>) {
+    pub(crate) fn str_or_null(&mut self, key: &'static str, value: Option<&str>) {
         match value {
             Some(value) => self.str(key, value),
             None => self.null(key),
         }
     }
-    pub(crate) fn int(&mut self, key: &str, value: u64) {
+    pub(crate) fn int(&mut self, key: &'static str, value: u64) {
         put_int(self.key(key), value);
     }
-    pub(crate) fn some_int(&mut self, key: &str, value: Option<u64>) {
+    pub(crate) fn some_int(&mut self, key: &'static str, value: Option<u64>) {
         if let Some(value) = value {
             self.int(key, value);
         }
     }
-    pub(crate) fn num(&mut self, key: &str, value: &Num) {
+    pub(crate) fn num(&mut self, key: &'static str, value: &Num) {
         let text = value.0.to_string();
         self.key(key).extend_from_slice(text.as_bytes());
     }
-    pub(crate) fn some_num(&mut self, key: &str, value: Option<&Num>) {
+    pub(crate) fn some_num(&mut self, key: &'static str, value: Option<&Num>) {
         if let Some(value) = value {
             self.num(key, value);
         }
     }
-    pub(crate) fn bool(&mut self, key: &str, value: bool) {
+    pub(crate) fn bool(&mut self, key: &'static str, value: bool) {
         self.key(key).extend_from_slice(if value { b"true" } else { b"false" });
     }
-    pub(crate) fn null(&mut self, key: &str) {
+    pub(crate) fn null(&mut self, key: &'static str) {
         self.key(key).extend_from_slice(b"null");
     }
-    pub(crate) fn raw(&mut self, key: &str, json: &str) {
+    pub(crate) fn raw(&mut self, key: &'static str, json: &str) {
         put_raw(self.key(key), json);
     }
-    pub(crate) fn obj(&mut self, key: &str, fill: impl FnOnce(&mut Obj<'_>)) {
+    pub(crate) fn any_raw(&mut self, key: &str, json: &str) {
+        put_raw(self.any_key(key), json);
+    }
+    pub(crate) fn obj(&mut self, key: &'static str, fill: impl FnOnce(&mut Obj<'_>)) {
         obj(self.key(key), fill);
     }
-    pub(crate) fn arr(&mut self, key: &str, fill: impl FnOnce(&mut Arr<'_>)) {
+    pub(crate) fn arr(&mut self, key: &'static str, fill: impl FnOnce(&mut Arr<'_>)) {
         arr(self.key(key), fill);
     }
 }

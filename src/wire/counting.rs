@@ -51,7 +51,7 @@ pub fn unwrapped(body: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(request.len());
     obj(&mut out, |o| {
         let known = members.0.iter().filter(|(key, _)| VERTEX.contains(&&**key));
-        known.for_each(|(key, value)| o.raw(key, value.get()));
+        known.for_each(|(key, value)| o.any_raw(key, value.get()));
     });
     Some(out)
 }
@@ -77,14 +77,18 @@ fn wrapped(there: &Endpoint, model: &str, request: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(request.len() + 64);
     let only = |o: &mut Obj<'_>, known: &[&str]| {
         o.str("model", model);
-        members.0.iter().filter(|(key, _)| known.contains(&&**key)).for_each(|(key, value)| o.raw(key, value.get()));
+        members
+            .0
+            .iter()
+            .filter(|(key, _)| known.contains(&&**key))
+            .for_each(|(key, value)| o.any_raw(key, value.get()));
     };
     obj(&mut out, |o| match there {
         Endpoint::CountTokens => only(o, &ANTHROPIC),
         Endpoint::ResponsesInputTokens => only(o, &RESPONSES),
         _ => o.obj("generateContentRequest", |o| {
             o.str("model", &format!("models/{model}"));
-            members.0.iter().for_each(|(key, value)| o.raw(key, value.get()));
+            members.0.iter().for_each(|(key, value)| o.any_raw(key, value.get()));
         }),
     });
     out
@@ -106,13 +110,13 @@ pub fn reply(endpoint: &Endpoint, tokens: u64) -> Vec<u8> {
             o.int("totalTokens", tokens);
             o.arr("promptTokensDetails", |l| {
                 l.obj(|o| {
-                    o.str("modality", "TEXT");
+                    o.word("modality", "TEXT");
                     o.int("tokenCount", tokens);
                 });
             });
         }
         Endpoint::ResponsesInputTokens => {
-            o.str("object", "response.input_tokens");
+            o.word("object", "response.input_tokens");
             o.int("input_tokens", tokens);
         }
         _ => o.int("input_tokens", tokens),

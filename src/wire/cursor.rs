@@ -40,7 +40,13 @@ pub(crate) struct Quoted<'a> {
 
 impl<'a> Quoted<'a> {
     /// What it says; `None` for half a surrogate pair.
+    #[inline]
     pub(crate) fn said(&self) -> Option<Cow<'a, str>> {
+        if self.escapes == Escapes::None { Some(Cow::Borrowed(self.inside)) } else { self.unescaped() }
+    }
+
+    #[inline(never)]
+    fn unescaped(&self) -> Option<Cow<'a, str>> {
         match self.escapes {
             Escapes::None => Some(Cow::Borrowed(self.inside)),
             Escapes::Letters => {
@@ -120,31 +126,34 @@ impl<'a> Cursor<'a> {
         Some(Quoted { inside: self.text.get(from..self.at - 1)?, escapes })
     }
 
-    /// Walks over a string's inside and its end; what it holds.
+    /// Walks over a string's inside and its end; what it holds. Most strings are keys or words, and end near at hand.
     #[inline]
     fn rest_of_string(&mut self) -> Option<Escapes> {
-        let from = self.at;
-        self.at += swar::find2(b'"', b'\\', self.rest()?)?;
-        if self.has_controls || self.next_byte() != Some(b'"') {
-            return self.rest_of_odd_string(from);
-        }
-        self.at += 1;
-        Some(Escapes::None)
-    }
-
-    /// The same, from its first quote or backslash on; its inside begins at `from`.
-    #[inline(never)]
-    fn rest_of_odd_string(&mut self, from: usize) -> Option<Escapes> {
-        let mut escapes = Escapes::None;
-        loop {
-            match self.next_byte()? {
-                b'"' => break,
-                b'\\' => escapes = self.escape(escapes)?,
-                _ => self.at += swar::find2(b'"', b'\\', self.rest()?)?,
+        if let Some(near) = self.rest()?.first_chunk::<8>() {
+            let found = swar::is_escaped(u64::from_le_bytes(*near));
+            let length = found.trailing_zeros() as usize / 8;
+            if near.get(length) == Some(&b'"') {
+                self.at += length + 1;
+                return Some(Escapes::None);
             }
         }
-        if self.has_controls && has_control(self.text.as_bytes().get(from..self.at)?) {
-            return None;
+        self.rest_of_longer_string()
+    }
+
+    #[inline(never)]
+    fn rest_of_longer_string(&mut self) -> Option<Escapes> {
+        let mut escapes = Escapes::None;
+        loop {
+            let from = self.at;
+            self.at += swar::find_escaped(self.rest()?)?;
+            match self.next_byte()? {
+                b'"' | b'\\' if self.has_controls && has_control(self.text.as_bytes().get(from..self.at)?) => {
+                    return None;
+                }
+                b'"' => break,
+                b'\\' => escapes = self.escape(escapes)?,
+                _ => return None,
+            }
         }
         self.at += 1;
         Some(escapes)

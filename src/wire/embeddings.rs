@@ -188,7 +188,7 @@ fn to_openai(ask: &Ask<'_>, model: &str) -> Vec<u8> {
             inputs => o.arr("input", |l| inputs.iter().for_each(|input| l.str(input))),
         }
         o.some_int("dimensions", ask.dimensions);
-        o.str("encoding_format", "float");
+        o.word("encoding_format", "float");
     });
     out
 }
@@ -325,11 +325,11 @@ fn reply_to_openai(
     let mut out = Vec::new();
     let mut done = Ok(());
     obj(&mut out, |o| {
-        o.str("object", "list");
+        o.word("object", "list");
         o.arr("data", |l| {
             for (index, vector) in (0..).zip(vectors) {
                 l.obj(|o| {
-                    o.str("object", "embedding");
+                    o.word("object", "embedding");
                     o.int("index", index);
                     let put = if wanted.base64 {
                         vector.packed().map(|text| o.str("embedding", &text))

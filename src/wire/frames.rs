@@ -25,10 +25,14 @@ pub(crate) struct SseReader {
 }
 
 impl SseReader {
+    /// Whether the bytes so far ended with a whole event, and with nothing that waits for more.
+    pub(crate) fn is_between(&self) -> bool {
+        self.open.is_empty() && self.boundaries.is_between()
+    }
+
     /// Takes the next bytes; `each` gets the name and the data of every whole event.
     pub(crate) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), EventTooLarge> {
-        if self.open.is_empty()
-            && self.boundaries.is_between()
+        if self.is_between()
             && let Some(data) = sse::lone_data(bytes)
         {
             each(b"", data);

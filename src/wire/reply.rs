@@ -163,13 +163,40 @@ impl ReplyError {
     }
 }
 
+/// A delta of text, by what is known of how it is written in JSON.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Piece<'a> {
+    /// It may hold anything.
+    Any(&'a str),
+    /// Nothing in it has to be escaped.
+    Plain(&'a str),
+    /// Nothing in it has to be escaped, and all of it is ASCII.
+    Ascii(&'a [u8]),
+}
+
+impl<'a> Piece<'a> {
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Piece::Any(text) | Piece::Plain(text) => text.len(),
+            Piece::Ascii(text) => text.len(),
+        }
+    }
+
+    /// What it says.
+    pub(crate) fn said(self) -> &'a str {
+        match self {
+            Piece::Any(text) | Piece::Plain(text) => text,
+            Piece::Ascii(text) => std::str::from_utf8(text).unwrap_or_default(),
+        }
+    }
+}
+
 /// Where a decoder puts its events.
 pub(crate) trait Sink {
     fn event(&mut self, event: Event<'_>);
-    /// A delta of text, of which a stream consists for the most part: there may be a shorter way for it. A plain one holds
-    /// nothing that has to be escaped in JSON.
-    fn add_text(&mut self, text: &str, _is_plain: bool) {
-        self.event(Event::Delta(Delta::Text(Cow::Borrowed(text))));
+    /// A delta of text, of which a stream consists for the most part: there may be a shorter way for it.
+    fn add_text(&mut self, text: Piece<'_>) {
+        self.event(Event::Delta(Delta::Text(Cow::Borrowed(text.said()))));
     }
 }
 
@@ -183,6 +210,11 @@ impl<F: FnMut(Event<'_>)> Sink for F {
 pub(crate) trait ReplyDecoder: Send + Sync {
     /// One event of a stream: `name` from its `event:` line, `data` its data.
     fn event(&mut self, name: &[u8], data: &[u8], sink: &mut dyn Sink);
+    /// An event without a name that tells nothing but more text, in the very words of an earlier one. Whether it is one, and
+    /// has no line end in it; else it is not taken.
+    fn more(&mut self, _data: &[u8], _sink: &mut dyn Sink) -> bool {
+        false
+    }
     /// A whole reply.
     fn whole(&mut self, body: &[u8], sink: &mut dyn Sink);
     /// The upstream closed the stream: gives out what was held back, and `Finish` and `End` if the format's end was told.
@@ -192,10 +224,9 @@ pub(crate) trait ReplyDecoder: Send + Sync {
 /// Writes one format's replies; fed with legal sequences only.
 pub(crate) trait ReplyEncoder: Send + Sync {
     fn event(&mut self, event: Event<'_>, out: &mut Vec<u8>);
-    /// A delta of text, of which a stream consists for the most part: there may be a shorter way for it. A plain one holds
-    /// nothing that has to be escaped in JSON.
-    fn add_text(&mut self, text: &str, _is_plain: bool, out: &mut Vec<u8>) {
-        self.event(Event::Delta(Delta::Text(Cow::Borrowed(text))), out);
+    /// A delta of text, of which a stream consists for the most part: there may be a shorter way for it.
+    fn add_text(&mut self, text: Piece<'_>, out: &mut Vec<u8>) {
+        self.event(Event::Delta(Delta::Text(Cow::Borrowed(text.said()))), out);
     }
 }
 

@@ -37,12 +37,12 @@ pub(crate) fn put_object(out: &mut Vec<u8>, schema: Option<Schema<'_>>) {
         return compose::put_raw(out, &text);
     }
     compose::obj(out, |o| {
-        o.str("type", "object");
+        o.word("type", "object");
         if members.0.is_empty() {
             o.obj("properties", |_| {});
         }
         for (key, value) in members.0.iter().filter(|(key, _)| key != "type") {
-            o.raw(key, value.get());
+            o.any_raw(key, value.get());
         }
     });
 }
@@ -100,15 +100,19 @@ fn put_closed_text(out: &mut Vec<u8>, text: &str, depth: usize) {
             match &**key {
                 "properties" | "$defs" | "definitions" => {
                     let inner = serde_json::from_str::<Members<'_>>(value.get()).unwrap_or_default();
-                    o.obj(key, |o| inner.0.iter().for_each(|(k, v)| put_closed_text(o.key(k), v.get(), depth + 1)));
+                    compose::obj(o.any_key(key), |o| {
+                        inner.0.iter().for_each(|(k, v)| put_closed_text(o.any_key(k), v.get(), depth + 1));
+                    });
                 }
-                "items" => put_closed_text(o.key(key), value.get(), depth + 1),
+                "items" => put_closed_text(o.any_key(key), value.get(), depth + 1),
                 "anyOf" | "allOf" | "oneOf" => {
                     let inner = serde_json::from_str::<Vec<Json<'_>>>(value.get()).unwrap_or_default();
-                    o.arr(key, |a| inner.iter().for_each(|v| put_closed_text(a.item(), v.get(), depth + 1)));
+                    compose::arr(o.any_key(key), |a| {
+                        inner.iter().for_each(|v| put_closed_text(a.item(), v.get(), depth + 1));
+                    });
                 }
                 "additionalProperties" if is_object => {}
-                _ => o.raw(key, value.get()),
+                _ => o.any_raw(key, value.get()),
             }
         }
         if is_object {
@@ -142,7 +146,7 @@ fn put_gemini(out: &mut Vec<u8>, raw: Json<'_>, depth: usize) {
                 "maximum" => put_count(o, "maximum", value),
                 "minimum" => put_count(o, "minimum", value),
                 "example" => o.key("examples").extend_from_slice(format!("[{}]", value.get()).as_bytes()),
-                _ => o.raw(key, value.get()),
+                _ => o.any_raw(key, value.get()),
             }
         }
     });
@@ -168,7 +172,7 @@ fn put_properties(o: &mut compose::Obj<'_>, value: Json<'_>, depth: usize) {
     let properties = serde_json::from_str::<Members<'_>>(value.get()).unwrap_or_default();
     o.obj("properties", |o| {
         for (name, schema) in &properties.0 {
-            put_gemini(o.key(name), *schema, depth + 1);
+            put_gemini(o.any_key(name), *schema, depth + 1);
         }
     });
 }
@@ -183,7 +187,7 @@ fn put_any_of(o: &mut compose::Obj<'_>, value: Json<'_>, depth: usize) {
 }
 
 /// Protocol buffers write 64-bit counts as strings.
-fn put_count(o: &mut compose::Obj<'_>, key: &str, value: Json<'_>) {
+fn put_count(o: &mut compose::Obj<'_>, key: &'static str, value: Json<'_>) {
     match serde_json::from_str::<Num>(value.get()) {
         Ok(number) => o.num(key, &number),
         Err(_) => o.raw(key, value.get()),

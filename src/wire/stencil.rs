@@ -6,7 +6,7 @@
 //! holes, and is good JSON as that one was.
 
 use super::swar;
-use memchr::memmem::Finder;
+use memchr::{memchr2, memmem::Finder};
 use std::{ops::Range, sync::LazyLock};
 
 /// After so many events in a row from which nothing was gained, none is learnt any more.
@@ -42,29 +42,71 @@ impl<T> Default for Stencil<T> {
     }
 }
 
-impl<T: Copy> Stencil<T> {
-    /// The inside of the text of an event that fits, and what was learnt with it. The inside has no `\u`.
-    pub(crate) fn fits<'d>(&mut self, event: &'d [u8]) -> Option<(&'d str, T)> {
-        let rest = self.rest?;
-        let text = self.text_of(event);
-        if text.is_some() {
-            self.misses = 0;
+/// The inside of a string, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Inside<'d> {
+    /// ASCII without escapes, so that it says what is written.
+    Ascii(&'d [u8]),
+    /// Anything, but without a `\u`.
+    Other(&'d str),
+}
+
+impl<'d> Inside<'d> {
+    /// Reads up to the string's end; gives what lies behind it, too. Most strings are a word.
+    #[inline]
+    fn read(bytes: &'d [u8]) -> Option<(Self, &'d [u8])> {
+        if let Some(near) = bytes.first_chunk::<8>() {
+            let word = u64::from_le_bytes(*near);
+            let length = (swar::is_escaped(word) | swar::is_foreign(word)).trailing_zeros() as usize / 8;
+            if near.get(length) == Some(&b'"') {
+                return bytes.split_at_checked(length).map(|(inside, behind)| (Inside::Ascii(inside), behind));
+            }
         }
-        text.map(|text| (text, rest))
+        Inside::read_longer(bytes)
     }
 
-    fn text_of<'d>(&self, event: &'d [u8]) -> Option<&'d str> {
+    #[inline(never)]
+    fn read_longer(bytes: &'d [u8]) -> Option<(Self, &'d [u8])> {
+        let plain = swar::before(bytes, |word| swar::is_escaped(word) | swar::is_foreign(word));
+        let (inside, behind) = bytes.split_at_checked(plain)?;
+        if behind.first() == Some(&b'"') {
+            return Some((Inside::Ascii(inside), behind));
+        }
+        let (inside, behind) = bytes.split_at_checked(inside_from(plain, bytes)?)?;
+        Some((Inside::Other(std::str::from_utf8(inside).ok()?), behind))
+    }
+
+    /// As text.
+    pub(crate) fn as_str(self) -> &'d str {
+        match self {
+            Inside::Ascii(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Inside::Other(text) => text,
+        }
+    }
+}
+
+impl<T: Copy> Stencil<T> {
+    /// The inside of the text of an event that fits, and what was learnt with it. Such an event has no line end in it.
+    pub(crate) fn fits<'d>(&mut self, event: &'d [u8]) -> Option<(Inside<'d>, T)> {
+        let (rest, text) = (self.rest?, self.text_of(event)?);
+        self.misses = 0;
+        Some((text, rest))
+    }
+
+    fn text_of<'d>(&self, event: &'d [u8]) -> Option<Inside<'d>> {
         let (mut left, mut from, mut text) = (event, 0, None);
         for (at, hole) in &self.holes {
             left = left.strip_prefix(self.pattern.get(from..at.start)?)?;
-            let (inside, behind) = left.split_at_checked(hole.length(left)?)?;
-            match hole {
-                Hole::Text => text = std::str::from_utf8(inside).ok(),
-                Hole::Padding if inside.is_ascii() => {}
-                Hole::Padding => drop(std::str::from_utf8(inside).ok()?),
-                Hole::Count | Hole::Space => {}
-            }
-            (left, from) = (behind, at.end);
+            left = match hole {
+                Hole::Text => {
+                    let (inside, behind) = Inside::read(left)?;
+                    text = Some(inside);
+                    behind
+                }
+                Hole::Padding => Inside::read(left)?.1,
+                Hole::Count | Hole::Space => left.get(hole.length(left)?..)?,
+            };
+            from = at.end;
         }
         text.filter(|_| self.pattern.get(from..) == Some(left))
     }
@@ -76,6 +118,9 @@ impl<T: Copy> Stencil<T> {
         }
         self.misses += 1;
         self.rest = None;
+        if memchr2(b'\n', b'\r', event).is_some() {
+            return;
+        }
         let Some(start) = (text.as_ptr().addr()).checked_sub(event.as_ptr().addr()) else { return };
         let said = start..start + text.len();
         if event.get(said.clone()) != Some(text.as_bytes()) {
@@ -106,7 +151,7 @@ impl Hole {
     fn length(self, bytes: &[u8]) -> Option<usize> {
         let run = |is_part: fn(&u8) -> bool| bytes.iter().take_while(|byte| is_part(byte)).count();
         match self {
-            Hole::Text | Hole::Padding => inside(bytes),
+            Hole::Text | Hole::Padding => inside_from(0, bytes),
             Hole::Count => {
                 let digits = run(u8::is_ascii_digit);
                 (digits == 1 || (2..=15).contains(&digits) && bytes.first() != Some(&b'0')).then_some(digits)
@@ -116,13 +161,11 @@ impl Hole {
     }
 }
 
-/// How long the inside of a string is, at whose front the bytes begin.
-fn inside(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
+/// How long the inside of a string is, at whose front the bytes begin; so many of them are known to be plain.
+fn inside_from(plain: usize, bytes: &[u8]) -> Option<usize> {
+    let mut at = plain;
     loop {
-        at += swar::before(bytes.get(at..)?, |word| {
-            swar::is(word, b'"') | swar::is(word, b'\\') | swar::is_control(word)
-        });
+        at += swar::before(bytes.get(at..)?, swar::is_escaped);
         match bytes.get(at)? {
             b'"' => return Some(at),
             b'\\' => {
@@ -147,7 +190,7 @@ mod tests {
     }
 
     fn text<'d>(stencil: &mut Stencil<u8>, event: &'d str) -> Option<&'d str> {
-        stencil.fits(event.as_bytes()).map(|(text, _)| text)
+        stencil.fits(event.as_bytes()).map(|(text, _)| text.as_str())
     }
 
     #[test]
@@ -170,15 +213,15 @@ mod tests {
         ] {
             assert_eq!(text(&mut stencil, other), want, "{other}");
         }
-        assert_eq!(
-            stencil.fits(b"{\"type\":\"d\",\"sequence_number\":9,\"delta\":\"\xff\",\"obfuscation\":\"xy\"}"),
-            None
-        );
-        assert_eq!(
-            stencil.fits(b"{\"type\":\"d\",\"sequence_number\":9,\"delta\":\"a\",\"obfuscation\":\"\xff\"}"),
-            None
-        );
-        assert_eq!(stencil.fits(event.as_bytes()), Some(("<>", 7)));
+        for broken in [
+            &b"{\"type\":\"d\",\"sequence_number\":9,\"delta\":\"\xff\",\"obfuscation\":\"xy\"  }"[..],
+            b"{\"type\":\"d\",\"sequence_number\":9,\"delta\":\"a\",\"obfuscation\":\"\xff\"  }",
+        ] {
+            assert!(stencil.fits(broken).is_none());
+        }
+        assert!(matches!(stencil.fits(event.as_bytes()), Some((Inside::Ascii(b"<>"), 7))));
+        let accented = event.replace("<>", "é");
+        assert!(matches!(stencil.fits(accented.as_bytes()), Some((Inside::Other("é"), 7))));
     }
 
     #[test]
@@ -195,7 +238,13 @@ mod tests {
     fn a_text_of_another_event_teaches_nothing() {
         let mut stencil = Stencil::default();
         stencil.learn(b"{\"a\":\"b\"}", "b", 7);
-        assert_eq!(stencil.fits(b"{\"a\":\"b\"}"), None);
+        assert!(stencil.fits(b"{\"a\":\"b\"}").is_none());
+    }
+
+    #[test]
+    fn nothing_is_learnt_from_an_event_of_several_lines() {
+        let mut stencil = learnt("{\"a\":1,\n\"delta\":\"<>\"}", "<>");
+        assert_eq!(text(&mut stencil, "{\"a\":1,\n\"delta\":\"<>\"}"), None);
     }
 
     #[test]

@@ -16,6 +16,20 @@ pub(crate) fn is_control(word: u64) -> u64 {
     word.wrapping_sub(ONES * 0x20) & !word & HIGH
 }
 
+/// Marks what cannot stand in a JSON string as it is: quotes, backslashes and control characters.
+#[inline]
+pub(crate) fn is_escaped(word: u64) -> u64 {
+    let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
+    let below = quote.wrapping_sub(ONES) | backslash.wrapping_sub(ONES) | word.wrapping_sub(ONES * 0x20);
+    below & !word & HIGH
+}
+
+/// Marks the bytes of characters beyond ASCII.
+#[inline]
+pub(crate) fn is_foreign(word: u64) -> u64 {
+    word & HIGH
+}
+
 /// Marks the bytes that are `byte` but for bit 5: a letter in either case, or 0xC2 and 0xE2.
 pub(crate) fn is_but_for_bit_5(word: u64, byte: u8) -> u64 {
     is(word | (ONES * 0x20), byte | 0x20)
@@ -35,24 +49,18 @@ pub(crate) fn before(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
     if found == 0 { bytes.len() } else { words.len() * 8 + found.trailing_zeros() as usize / 8 }
 }
 
-/// Where the first of two bytes is. Looks near at hand first: most of what is searched is short, and a search in big strides
-/// takes longer to begin.
+/// Where the first quote or backslash is, or a control character before it; one that is far away may be passed over.
+/// Looks near at hand first: most of what is searched is short, and a search in big strides takes longer to begin.
 #[inline]
-pub(crate) fn find2(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
-    const NEAR_WORDS: usize = 4;
+pub(crate) fn find_escaped(bytes: &[u8]) -> Option<usize> {
+    const NEAR_WORDS: usize = 5;
     for (at, word) in bytes.as_chunks::<8>().0.iter().take(NEAR_WORDS).enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = is(word, one) | is(word, other);
+        let found = is_escaped(u64::from_le_bytes(*word));
         if found != 0 {
             return Some(at * 8 + found.trailing_zeros() as usize / 8);
         }
     }
-    find2_far(one, other, bytes)
-}
-
-#[inline(never)]
-fn find2_far(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
-    memchr::memchr2(one, other, bytes)
+    memchr::memchr2(b'"', b'\\', bytes)
 }
 
 /// Fewer than eight bytes as a word, filled up with spaces.
@@ -81,9 +89,15 @@ mod tests {
             prop_assert_eq!(before(&bytes, |word| is(word, b'"')), slow(|b| b == b'"'));
             prop_assert_eq!(before(&bytes, is_control), slow(|b| b < 0x20));
             prop_assert_eq!(before(&bytes, |word| is_but_for_bit_5(word, 0xc2)), slow(|b| matches!(b, 0xc2 | 0xe2)));
-            prop_assert_eq!(find2(b'"', b'a', &bytes), bytes.iter().position(|b| matches!(b, b'"' | b'a')));
+            let is_quote = |b: &u8| matches!(b, b'"' | b'\\');
+            match find_escaped(&bytes) {
+                Some(at) if bytes[at] < 0x20 => prop_assert!(!bytes[..at].iter().any(is_quote)),
+                found => prop_assert_eq!(found, bytes.iter().position(is_quote)),
+            }
             let any = |word| is(word, b'\\') | is_control(word);
             prop_assert_eq!(before(&bytes, any), slow(|b| b == b'\\' || b < 0x20));
+            prop_assert_eq!(before(&bytes, is_escaped), slow(|b| matches!(b, b'"' | b'\\' | 0..0x20)));
+            prop_assert_eq!(before(&bytes, is_foreign), slow(|b| b >= 0x80));
         }
     }
 }

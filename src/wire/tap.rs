@@ -108,6 +108,29 @@ impl Tap {
         out
     }
 
+    /// Takes a piece that is nothing but whole events which tell no more than the one before them, but for the answer's text.
+    /// Whether it is one, and may go on; else it is not taken.
+    pub fn goes_on(&mut self, piece: &[u8]) -> bool {
+        match &mut self.body {
+            Body::Opaque | Body::Whole(_) => false,
+            Body::Events(events) => events.is_amid(&self.seen) && events.goes_on(piece, &mut self.seen),
+        }
+    }
+
+    /// Whether a stream stands between two events of its answer, behind the first content and before the end.
+    pub fn is_amid(&self) -> bool {
+        match &self.body {
+            Body::Opaque | Body::Whole(_) => false,
+            Body::Events(events) => events.is_amid(&self.seen),
+        }
+    }
+
+    /// Takes an event of this length that was read elsewhere: amid a stream, and nothing but more of the answer.
+    pub fn count(&mut self, length: usize) {
+        self.seen.events += 1;
+        self.seen.volume.add(length);
+    }
+
     /// The upstream ended cleanly: reads what is still open, and returns the bytes that were held back.
     ///
     /// Those bytes are the start of an event that never ended, or a last event without its blank line: pass them on if
@@ -224,6 +247,26 @@ impl Events {
         let out = if ended { self.join(chunk, joined) } else { Bytes::new() };
         self.held.extend_from_slice(&open);
         out
+    }
+
+    fn is_amid(&self, seen: &Seen) -> bool {
+        let is_between = match &self.framing {
+            Framing::Sse(boundaries) => boundaries.is_between(),
+            Framing::Array(_) => false,
+        };
+        is_between && self.held.is_empty() && self.long.is_none() && seen.content && !seen.terminal
+    }
+
+    fn goes_on(&mut self, piece: &[u8], seen: &mut Seen) -> bool {
+        let (mut rest, mut events, mut volume) = (piece, seen.events, seen.volume);
+        while !rest.is_empty() {
+            let Some(length) = self.repeat.next(rest) else { return false };
+            events += 1;
+            volume.add(length);
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        (seen.events, seen.volume) = (events, volume);
+        true
     }
 
     fn next_end(&mut self, piece: &[u8]) -> Option<usize> {

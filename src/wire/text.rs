@@ -7,7 +7,7 @@ use super::{
     cursor::{Cursor, Escapes, Quoted},
     fields::Json,
     in_place::{self, InPlace},
-    unescape::unescape,
+    unescape::{is_plain, unescape},
 };
 use serde::de::{Deserialize, Deserializer, Error as _};
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use std::borrow::Cow;
 pub(crate) enum Text<'a> {
     /// What it says.
     Plain(Cow<'a, str>),
-    /// The inside of a JSON string, with escapes.
+    /// The inside of a JSON string, in which escapes may be.
     Escaped(&'a str),
 }
 
@@ -38,11 +38,7 @@ impl<'a> Text<'a> {
     pub(crate) fn read(&self) -> Cow<'_, str> {
         match self {
             Text::Plain(text) => Cow::Borrowed(text),
-            Text::Escaped(inside) => {
-                let mut said = String::with_capacity(inside.len());
-                unescape(inside, &mut said);
-                Cow::Owned(said)
-            }
+            Text::Escaped(inside) => said_by(inside),
         }
     }
 
@@ -83,17 +79,27 @@ impl<'a> Text<'a> {
     pub(crate) fn into_said(self) -> Cow<'a, str> {
         match self {
             Text::Plain(text) => text,
-            Text::Escaped(_) => Cow::Owned(self.read().into_owned()),
+            Text::Escaped(inside) => said_by(inside),
         }
     }
 
     /// The text of a JSON string, which may be half of a surrogate pair, and thereby none.
     pub(crate) fn of_quoted(quoted: Quoted<'a>) -> Option<Self> {
         match quoted.escapes {
-            Escapes::Letters => Some(Text::Escaped(quoted.inside)),
-            Escapes::None | Escapes::Numbers => quoted.said().map(Text::Plain),
+            Escapes::None | Escapes::Letters => Some(Text::Escaped(quoted.inside)),
+            Escapes::Numbers => quoted.said().map(Text::Plain),
         }
     }
+}
+
+/// What the inside of a JSON string says.
+fn said_by(inside: &str) -> Cow<'_, str> {
+    if is_plain(inside) {
+        return Cow::Borrowed(inside);
+    }
+    let mut said = String::with_capacity(inside.len());
+    unescape(inside, &mut said);
+    Cow::Owned(said)
 }
 
 impl<'json: 'a, 'a> InPlace<'json> for Text<'a> {

@@ -39,8 +39,10 @@ pub(crate) fn is_plain(inside: &str) -> bool {
 fn backslash(text: &str) -> Option<usize> {
     const NEAR: usize = 32;
     let bytes = text.as_bytes();
-    if bytes.len() > NEAR {
-        return swar::find2(b'\\', b'\\', bytes);
+    let near = bytes.get(..NEAR).unwrap_or(bytes);
+    match swar::before(near, |word| swar::is(word, b'\\')) {
+        at if at < near.len() => Some(at),
+        _ if near.len() == bytes.len() => None,
+        _ => memchr::memchr(b'\\', bytes),
     }
-    Some(swar::before(bytes, |word| swar::is(word, b'\\'))).filter(|at| *at < bytes.len())
 }

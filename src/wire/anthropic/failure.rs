@@ -29,7 +29,7 @@ pub(crate) fn status(kind: ErrorKind) -> u16 {
 pub(crate) fn body(error: &ReplyError, request_id: &str) -> Vec<u8> {
     let mut out = Vec::new();
     compose::obj(&mut out, |o| {
-        o.str("type", "error");
+        o.word("type", "error");
         o.obj("error", |o| {
             o.str("type", row(error.kind).1);
             o.str("message", &error.message);

@@ -467,7 +467,7 @@ impl ReplyDecoder for Decoder {
             return;
         }
         if let Some((text, kind)) = self.stencil.fits(data) {
-            return self.fragment(&Fragment { kind, text }, sink);
+            return self.fragment(&Fragment { kind, text: text.as_str() }, sink);
         }
         if let Some(fragment) = fragment::read(data) {
             self.stencil.learn(data, fragment.text, fragment.kind);

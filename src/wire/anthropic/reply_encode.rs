@@ -6,7 +6,7 @@ use crate::wire::{
     compose::{self, Obj},
     loss::Losses,
     replay::{ReplayToken, TokenKind, hide_in_id},
-    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyEncoder},
+    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, Piece, ReplyEncoder},
     rules::{arguments_object, fit, free_text_input, restyle_id},
     translate::Context,
 };
@@ -31,16 +31,16 @@ fn put_stop(o: &mut Obj<'_>, reason: FinishReason, detail: Option<&str>, refused
     o.str_or_null("stop_sequence", detail.filter(|_| word == "stop_sequence"));
     if let Some(explanation) = detail.filter(|_| word == "refusal") {
         o.obj("stop_details", |o| {
-            o.str("type", "refusal");
+            o.word("type", "refusal");
             o.null("category");
             o.str("explanation", explanation);
         });
     }
 }
 
-fn put_usage(o: &mut Obj<'_>, usage: &Usage) {
+fn put_usage(out: &mut Vec<u8>, usage: &Usage) {
     let written = usage.cache_write.unwrap_or(0).saturating_add(usage.cache_write_1h.unwrap_or(0));
-    o.obj("usage", |o| {
+    compose::obj(out, |o| {
         o.int("input_tokens", usage.input.unwrap_or(0));
         o.int("cache_creation_input_tokens", written);
         o.int("cache_read_input_tokens", usage.cache_read.unwrap_or(0));
@@ -55,7 +55,7 @@ fn put_usage(o: &mut Obj<'_>, usage: &Usage) {
 }
 
 fn put_citation(o: &mut Obj<'_>, citation: &Citation<'_>) {
-    o.str("type", "web_search_result_location");
+    o.word("type", "web_search_result_location");
     o.str("cited_text", &citation.quoted);
     o.str("encrypted_index", &citation.sealed);
     o.str("title", &citation.title);
@@ -87,15 +87,11 @@ fn is_redacted(token: &ReplayToken<'_>) -> bool {
 }
 
 fn put_redacted(o: &mut Obj<'_>, token: &ReplayToken<'_>) {
-    o.str("type", "redacted_thinking");
+    o.word("type", "redacted_thinking");
     o.str("data", &token.data);
 }
 
-fn put_empty_thought(o: &mut Obj<'_>) {
-    o.str("type", "thinking");
-    o.str("thinking", "");
-    o.str("signature", "");
-}
+const EMPTY_THOUGHT: &[u8] = b"{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}";
 
 /// Writes a stream.
 pub(crate) struct Encoder {
@@ -134,18 +130,13 @@ impl Encoder {
     }
 
     fn start(&mut self, id: &str, model: &str, out: &mut Vec<u8>) {
-        event(out, "message_start", |o| {
-            o.obj("message", |o| {
-                o.str("id", &message_id(id));
-                o.str("type", "message");
-                o.str("role", "assistant");
-                o.str("model", model);
-                o.arr("content", |_| {});
-                o.null("stop_reason");
-                o.null("stop_sequence");
-                put_usage(o, &self.usage);
-            });
-        });
+        out.extend_from_slice(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":");
+        compose::put_str(out, &message_id(id));
+        out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
+        compose::put_str(out, model);
+        out.extend_from_slice(b",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":");
+        put_usage(out, &self.usage);
+        out.extend_from_slice(b"}}\n\n");
     }
 
     fn start_block(&mut self, start: BlockStart<'_>, out: &mut Vec<u8>) {
@@ -163,23 +154,20 @@ impl Encoder {
             return;
         }
         let token = self.token.take();
-        let index = self.index;
-        event(out, "content_block_start", |o| {
-            o.int("index", index);
-            o.obj("content_block", |o| match start {
-                BlockStart::Text | BlockStart::Refusal => {
-                    o.str("type", "text");
-                    o.str("text", "");
-                }
-                BlockStart::Thinking => put_empty_thought(o),
-                BlockStart::ToolCall { id, name, custom: _ } => {
-                    o.str("type", "tool_use");
-                    o.str("id", &call_id(&id, token.as_ref(), &self.context.model));
-                    o.str("name", &name);
-                    o.obj("input", |_| {});
-                }
-            });
-        });
+        put_head(out, "content_block_start", self.index);
+        out.extend_from_slice(b",\"content_block\":");
+        match start {
+            BlockStart::Text | BlockStart::Refusal => out.extend_from_slice(b"{\"type\":\"text\",\"text\":\"\"}"),
+            BlockStart::Thinking => out.extend_from_slice(EMPTY_THOUGHT),
+            BlockStart::ToolCall { id, name, custom: _ } => {
+                out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");
+                compose::put_str(out, &call_id(&id, token.as_ref(), &self.context.model));
+                out.extend_from_slice(b",\"name\":");
+                compose::put_str(out, &name);
+                out.extend_from_slice(b",\"input\":{}}");
+            }
+        }
+        out.extend_from_slice(EVENT_END);
     }
 
     fn delta(&mut self, delta: Delta<'_>, out: &mut Vec<u8>) {
@@ -203,7 +191,7 @@ impl Encoder {
         }
         self.open_thought(out);
         match delta {
-            Delta::Text(text) => self.put_text(&text, false, out),
+            Delta::Text(text) => self.put_text(Piece::Any(&text), out),
             Delta::Arguments(text) => put_delta(out, index, ("input_json_delta", "partial_json"), &text),
             Delta::Token(token) => {
                 self.signed = true;
@@ -215,23 +203,23 @@ impl Encoder {
             Delta::Citation(citation) => event(out, "content_block_delta", |o| {
                 o.int("index", index);
                 o.obj("delta", |o| {
-                    o.str("type", "citations_delta");
+                    o.word("type", "citations_delta");
                     o.obj("citation", |o| put_citation(o, &citation));
                 });
             }),
         }
     }
 
-    fn put_text(&mut self, text: &str, is_plain: bool, out: &mut Vec<u8>) {
+    fn put_text(&mut self, text: Piece<'_>, out: &mut Vec<u8>) {
         if self.head.is_empty() {
             let (kind, key) = if self.thinking { ("thinking_delta", "thinking") } else { ("text_delta", "text") };
             put_delta_head(&mut self.head, self.index, kind, key);
         }
         out.extend_from_slice(&self.head);
-        if is_plain {
-            compose::put_inside(out, text.as_bytes());
-        } else {
-            compose::put_escaped(out, text);
+        match text {
+            Piece::Any(text) => compose::put_escaped(out, text),
+            Piece::Plain(text) => compose::put_inside(out, text.as_bytes()),
+            Piece::Ascii(text) => out.extend_from_slice(text),
         }
         out.extend_from_slice(DELTA_END);
     }
@@ -242,8 +230,8 @@ impl Encoder {
             if self.thinking && !self.signed {
                 put_delta(out, self.index, ("signature_delta", "signature"), "");
             }
-            let index = self.index;
-            event(out, "content_block_stop", |o| o.int("index", index));
+            put_head(out, "content_block_stop", self.index);
+            out.extend_from_slice(EVENT_END);
             self.index += 1;
         }
         self.hidden = false;
@@ -254,20 +242,26 @@ impl Encoder {
         if !std::mem::replace(&mut self.unopened, false) {
             return;
         }
-        let index = self.index;
-        event(out, "content_block_start", |o| {
-            o.int("index", index);
-            o.obj("content_block", put_empty_thought);
-        });
+        put_head(out, "content_block_start", self.index);
+        compose::put_all(out, &[b",\"content_block\":", EMPTY_THOUGHT, EVENT_END]);
     }
 
     fn put_finish(&mut self, finish: &Finish<'_>, out: &mut Vec<u8>) {
         event(out, "message_delta", |o| {
             o.obj("delta", |o| put_stop(o, finish.reason, finish.detail.as_deref(), self.refused));
-            put_usage(o, &self.usage);
+            put_usage(o.key("usage"), &self.usage);
         });
     }
 }
+
+/// How an event of a block begins; its end is `EVENT_END`.
+fn put_head(out: &mut Vec<u8>, name: &str, index: u64) {
+    let name = name.as_bytes();
+    compose::put_all(out, &[b"event: ", name, b"\ndata: {\"type\":\"", name, b"\",\"index\":"]);
+    compose::put_int(out, index);
+}
+
+const EVENT_END: &[u8] = b"}\n\n";
 
 fn event(out: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Obj<'_>)) {
     out.extend_from_slice(b"event: ");
@@ -289,8 +283,7 @@ fn put_delta(out: &mut Vec<u8>, index: u64, (kind, key): (&str, &str), text: &st
 
 /// A delta up to its text.
 fn put_delta_head(out: &mut Vec<u8>, index: u64, kind: &str, key: &str) {
-    out.extend_from_slice(b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
-    compose::put_int(out, index);
+    put_head(out, "content_block_delta", index);
     compose::put_all(out, &[b",\"delta\":{\"type\":\"", kind.as_bytes(), b"\",\"", key.as_bytes(), b"\":\""]);
 }
 
@@ -298,12 +291,12 @@ fn put_delta_head(out: &mut Vec<u8>, index: u64, kind: &str, key: &str) {
 const DELTA_END: &[u8] = b"\"}}\n\n";
 
 impl ReplyEncoder for Encoder {
-    fn add_text(&mut self, text: &str, is_plain: bool, out: &mut Vec<u8>) {
+    fn add_text(&mut self, text: Piece<'_>, out: &mut Vec<u8>) {
         if self.hidden {
             return;
         }
         self.open_thought(out);
-        self.put_text(text, is_plain, out);
+        self.put_text(text, out);
     }
 
     fn event(&mut self, event: Event<'_>, out: &mut Vec<u8>) {
@@ -338,13 +331,13 @@ pub(crate) fn whole(reply: &Collected, context: &Context) -> Vec<u8> {
     let mut out = Vec::new();
     compose::obj(&mut out, |o| {
         o.str("id", &message_id(&reply.id));
-        o.str("type", "message");
-        o.str("role", "assistant");
+        o.word("type", "message");
+        o.word("role", "assistant");
         o.str("model", &reply.model);
         put_content(o, reply, context);
         let reason = reply.finish.unwrap_or(FinishReason::Unknown);
         put_stop(o, reason, reply.detail.as_deref(), reply.has_refusal());
-        put_usage(o, &reply.usage);
+        put_usage(o.key("usage"), &reply.usage);
     });
     out
 }
@@ -359,7 +352,7 @@ fn put_content(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
                 }
                 Part::Thinking { token: Some(token), .. } if is_redacted(token) => a.obj(|o| put_redacted(o, token)),
                 Part::Thinking { text, token } => a.obj(|o| {
-                    o.str("type", "thinking");
+                    o.word("type", "thinking");
                     o.str("thinking", text);
                     o.str("signature", &signature(token.as_ref(), &context.model));
                 }),
@@ -368,7 +361,7 @@ fn put_content(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
                 Part::Call { id, name, arguments, custom } => {
                     let id = call_id(id, hidden.take(), &context.model);
                     a.obj(|o| {
-                        o.str("type", "tool_use");
+                        o.word("type", "tool_use");
                         o.str("id", &id);
                         o.str("name", name);
                         let input = match custom {
@@ -384,7 +377,7 @@ fn put_content(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
 }
 
 fn put_text(o: &mut Obj<'_>, text: &str, citations: &[Citation<'_>]) {
-    o.str("type", "text");
+    o.word("type", "text");
     o.str("text", text);
     if citations.is_empty() {
         return o.null("citations");

@@ -94,8 +94,9 @@ wire_struct! { OutputConfigIn { "effort" => effort: Str<'a>, "format" => format:
 wire_struct! { FormatIn { "type" => kind: Str<'a>, "schema" => schema: Json<'a>, "name" => name: Str<'a> } }
 
 /// Reads the body.
-pub(crate) fn decode<'a>(body: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = in_place::read(body).map_err(|e| Refusal::unreadable(&e))?;
+pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
+    let mut body = BodyIn::default();
+    in_place::read(bytes, &mut body).map_err(|e| Refusal::unreadable(&e))?;
     let config = body.output_config.unwrap_or_default();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),

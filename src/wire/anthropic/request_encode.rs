@@ -219,8 +219,8 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, facts: &Claude, thinking
     }
     match request.tier.as_deref() {
         None => {}
-        Some("auto") => o.str("service_tier", "auto"),
-        Some("default" | "standard_only") => o.str("service_tier", "standard_only"),
+        Some("auto") => o.word("service_tier", "auto"),
+        Some("default" | "standard_only") => o.word("service_tier", "standard_only"),
         Some(_) => losses.dropped("service_tier"),
     }
     put_thinking(o, request, facts, thinking);
@@ -231,15 +231,15 @@ fn put_thinking(o: &mut Obj<'_>, request: &Request<'_>, facts: &Claude, thinking
     match thinking {
         Thinking::Unsaid => {}
         Thinking::Budget(budget) => o.obj("thinking", |o| {
-            o.str("type", "enabled");
+            o.word("type", "enabled");
             o.int("budget_tokens", *budget);
         }),
         Thinking::Adaptive(word) => {
             effort = *word;
             o.obj("thinking", |o| {
-                o.str("type", "adaptive");
+                o.word("type", "adaptive");
                 if request.reasoning.and_then(|r| r.visible) == Some(true) {
-                    o.str("display", "summarized");
+                    o.word("display", "summarized");
                 }
             });
         }
@@ -253,7 +253,7 @@ fn put_thinking(o: &mut Obj<'_>, request: &Request<'_>, facts: &Claude, thinking
             o.some_str("effort", effort);
             if let Some(schema) = schema {
                 o.obj("format", |o| {
-                    o.str("type", "json_schema");
+                    o.word("type", "json_schema");
                     schema::put_closed(o.key("schema"), schema);
                 });
             }
@@ -285,14 +285,14 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, facts: &Claude, job: &mut J
             job.context.output_tool = Some(ANSWER_TOOL.to_owned());
             a.obj(|o| {
                 o.str("name", ANSWER_TOOL);
-                o.str("description", "Gives the final answer. Call it with the answer as input.");
+                o.word("description", "Gives the final answer. Call it with the answer as input.");
                 schema::put_object(o.key("input_schema"), schema);
             });
         }
         if request.web_search {
             a.obj(|o| {
-                o.str("type", "web_search_20250305");
-                o.str("name", "web_search");
+                o.word("type", "web_search_20250305");
+                o.word("name", "web_search");
             });
         }
     });
@@ -379,7 +379,7 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
 fn put_text(a: &mut Arr<'_>, text: &Text<'_>) {
     if !text.is_blank() {
         a.obj(|o| {
-            o.str("type", "text");
+            o.word("type", "text");
             o.text("text", text);
         });
     }
@@ -406,7 +406,7 @@ fn put_block(
                 false => arguments_object(&call.arguments, &mut job.losses),
             };
             a.obj(|o| {
-                o.str("type", "tool_use");
+                o.word("type", "tool_use");
                 o.str("id", &fit(&call.id, MAX_ID));
                 o.str("name", &name);
                 o.raw("input", &input);
@@ -416,11 +416,11 @@ fn put_block(
             let own = token.as_ref().filter(|token| token.suits(ANTHROPIC, options.model));
             match own {
                 Some(token) if token.kind == TokenKind::Redacted => a.obj(|o| {
-                    o.str("type", "redacted_thinking");
+                    o.word("type", "redacted_thinking");
                     o.str("data", &token.data);
                 }),
                 Some(token) => a.obj(|o| {
-                    o.str("type", "thinking");
+                    o.word("type", "thinking");
                     o.str("thinking", text);
                     o.str("signature", &token.data);
                 }),
@@ -435,7 +435,7 @@ fn put_result(a: &mut Arr<'_>, result: &ToolResult<'_>, job: &mut Job) -> Result
     let is_plain = result.content.iter().all(|block| matches!(block, Block::Text(_)));
     let mut put = Ok(());
     a.obj(|o| {
-        o.str("type", "tool_result");
+        o.word("type", "tool_result");
         o.str("tool_use_id", &fit(&result.id, MAX_ID));
         if is_plain {
             let text = result_text(result);
@@ -481,7 +481,7 @@ fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Re
             return Err(refuse_media(media.kind, "the file lies with another provider: send its data", ANTHROPIC));
         }
         Source::Url(url) => compose::obj(&mut source, |o| {
-            o.str("type", "url");
+            o.word("type", "url");
             o.str("url", url);
         }),
         Source::Text(text) => put_plain(&mut source, text),
@@ -494,7 +494,7 @@ fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Re
                 put_plain(&mut source, &text.ok_or_else(|| refuse_media(media.kind, why, ANTHROPIC))?);
             } else {
                 compose::obj(&mut source, |o| {
-                    o.str("type", "base64");
+                    o.word("type", "base64");
                     o.str("media_type", if mime == "image/jpg" { "image/jpeg" } else { mime });
                     o.str("data", data);
                 });
@@ -513,8 +513,8 @@ fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Re
 
 fn put_plain(out: &mut Vec<u8>, text: &str) {
     compose::obj(out, |o| {
-        o.str("type", "text");
-        o.str("media_type", "text/plain");
+        o.word("type", "text");
+        o.word("media_type", "text/plain");
         o.str("data", text);
     });
 }

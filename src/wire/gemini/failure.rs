@@ -34,13 +34,13 @@ pub(crate) fn put(o: &mut Obj<'_>, error: &ReplyError) {
         o.arr("details", |a| {
             if error.kind == ErrorKind::Quota {
                 a.obj(|o| {
-                    o.str("@type", "type.googleapis.com/google.rpc.ErrorInfo");
-                    o.str("reason", "QUOTA_EXCEEDED");
+                    o.word("@type", "type.googleapis.com/google.rpc.ErrorInfo");
+                    o.word("reason", "QUOTA_EXCEEDED");
                 });
             }
             if let Some(wait) = error.retry_after {
                 a.obj(|o| {
-                    o.str("@type", "type.googleapis.com/google.rpc.RetryInfo");
+                    o.word("@type", "type.googleapis.com/google.rpc.RetryInfo");
                     o.str("retryDelay", &format!("{}s", wait.as_secs_f64()));
                 });
             }

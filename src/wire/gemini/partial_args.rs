@@ -106,7 +106,9 @@ impl Node {
             Node::Null => out.extend_from_slice(b"null"),
             Node::Text(text) => compose::put_str(out, text),
             Node::Plain(plain) => compose::put_raw(out, plain),
-            Node::Object(members) => compose::obj(out, |o| members.iter().for_each(|(key, node)| node.put(o.key(key)))),
+            Node::Object(members) => {
+                compose::obj(out, |o| members.iter().for_each(|(key, node)| node.put(o.any_key(key))))
+            }
             Node::Array(items) => compose::arr(out, |a| items.iter().for_each(|node| node.put(a.item()))),
         }
     }

@@ -210,7 +210,7 @@ impl Encoder {
                 a.obj(|o| {
                     o.obj("content", |o| {
                         o.arr("parts", parts);
-                        o.str("role", "model");
+                        o.word("role", "model");
                     });
                     o.int("index", 0);
                     if let Some((word, message)) = finish {
@@ -307,7 +307,7 @@ impl ReplyEncoder for Encoder {
                 let signature = self.signature.take();
                 self.chunk(out, Some((word, message.as_deref())), |a| {
                     a.obj(|o| {
-                        o.str("text", "");
+                        o.word("text", "");
                         o.some_str("thoughtSignature", signature.as_deref());
                     });
                 });
@@ -339,7 +339,7 @@ pub(crate) fn whole(reply: &Collected, context: &Context) -> Vec<u8> {
             a.obj(|o| {
                 o.obj("content", |o| {
                     o.arr("parts", |a| put_parts(a, reply, context, &mut cited));
-                    o.str("role", "model");
+                    o.word("role", "model");
                 });
                 o.int("index", 0);
                 o.str("finishReason", word);

@@ -104,9 +104,9 @@ fn put_config(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job
     }
     match &request.output {
         OutputFormat::Text => {}
-        OutputFormat::Json => o.str("responseMimeType", "application/json"),
+        OutputFormat::Json => o.word("responseMimeType", "application/json"),
         OutputFormat::Schema { schema, description, .. } => {
-            o.str("responseMimeType", "application/json");
+            o.word("responseMimeType", "application/json");
             if description.is_some() {
                 job.losses.dropped("response_format.description");
             }
@@ -282,7 +282,7 @@ fn put_thinking_block<'m>(
     match own.map(|token| (token.kind, &*token.data)) {
         Some((TokenKind::OnCall, data)) => marks.signature = Some(data),
         Some((TokenKind::OnText, data)) => a.obj(|o| {
-            o.str("text", "");
+            o.word("text", "");
             o.str("thoughtSignature", data);
         }),
         Some((_, data)) => a.obj(|o| {

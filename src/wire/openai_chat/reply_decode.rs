@@ -1,15 +1,18 @@
 //! Reads Chat Completions replies, of OpenAI and of all that imitate it.
 
-use super::reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn};
+use super::{
+    read,
+    reply_shape::{AnnotationIn, CallIn, ChoiceIn, ChunkIn, DeltaIn, DetailIn, FunctionIn, PartIn},
+};
 use crate::wire::{
     errors,
-    fields::{Json, TextOr, text_of},
+    fields::{Json, List, TextOr, text_of},
     grammar::{Kind, Opener},
     in_place, logprobs,
     replay::{ReplayToken, TokenKind},
-    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
+    reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, Piece, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
-    stencil::Stencil,
+    stencil::{Inside, Stencil},
     translate::Context,
     unescape::{is_plain, unescape},
 };
@@ -122,31 +125,37 @@ impl Decoder {
         sink.event(Event::Error(error));
     }
 
-    /// Takes the text of a chunk that is like an earlier one; the text is the inside of a JSON string.
-    fn more(&mut self, inside: &str, is_thought: bool, sink: &mut dyn Sink) {
+    /// Takes the text of a chunk that is like an earlier one.
+    fn add(&mut self, inside: Inside<'_>, is_thought: bool, sink: &mut dyn Sink) {
         let start = if is_thought { BlockStart::Thinking } else { BlockStart::Text };
-        if !inside.is_empty() && self.goes_on(&start) && is_plain(inside) {
-            return sink.add_text(inside, true);
+        let goes_on = self.goes_on(&start);
+        match inside {
+            Inside::Ascii(b"") | Inside::Other("") => {}
+            Inside::Ascii(text) if goes_on => sink.add_text(Piece::Ascii(text)),
+            Inside::Other(text) if goes_on && is_plain(text) => sink.add_text(Piece::Plain(text)),
+            Inside::Ascii(_) | Inside::Other(_) => {
+                let mut said = std::mem::take(&mut self.said);
+                self.text(start, Cow::Borrowed(unescape(inside.as_str(), &mut said)), sink);
+                self.said = said;
+            }
         }
-        let mut said = std::mem::take(&mut self.said);
-        self.text(start, Cow::Borrowed(unescape(inside, &mut said)), sink);
-        self.said = said;
     }
 
-    fn take(&mut self, chunk: ChunkIn<'_>, sink: &mut dyn Sink) {
+    fn take(&mut self, chunk: &ChunkIn<'_>, sink: &mut dyn Sink) {
         if let Some(error) = chunk.error.filter(|raw| raw.get() != "null") {
             return self.fail(errors::read_raw(error), sink);
         }
-        self.start(&chunk, sink);
+        self.start(chunk, sink);
         chunk.unsaid().for_each(|field| sink.event(Event::Lost(Cow::Borrowed(field))));
-        for choice in chunk.choices.into_iter().flatten() {
+        for choice in chunk.choices.iter().flat_map(List::iter) {
             if choice.index.unwrap_or(0) == 0 {
                 self.choice(choice, sink);
             } else {
                 sink.event(Event::Lost(Cow::Borrowed("choices")));
             }
         }
-        if let Some(usage) = chunk.usage.or(chunk.x_groq.and_then(|groq| groq.usage)) {
+        let groq = || chunk.x_groq.as_ref().and_then(|groq| groq.usage.as_ref());
+        if let Some(usage) = chunk.usage.as_ref().or_else(groq) {
             sink.event(Event::Usage(usage.counts()));
         }
     }
@@ -166,18 +175,19 @@ impl Decoder {
         self.reply_id = id;
     }
 
-    fn choice(&mut self, choice: ChoiceIn<'_>, sink: &mut dyn Sink) {
-        let content = if self.is_whole { choice.message.or(choice.delta) } else { choice.delta };
+    fn choice(&mut self, choice: &ChoiceIn<'_>, sink: &mut dyn Sink) {
+        let whole = choice.message.as_deref().filter(|_| self.is_whole);
+        let content = whole.or(choice.delta.as_ref());
         if let Some(logprobs) = choice.logprobs {
-            self.score(logprobs, content.as_ref(), sink);
+            self.score(logprobs, content, sink);
         }
         if let Some(content) = content {
             self.delta(content, sink);
         }
         self.give_logprobs(sink);
         // A server that sends "" with every chunk has not finished.
-        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
-            self.finish = Some(finish_reason(&reason));
+        if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
+            self.finish = Some(finish_reason(reason));
         }
     }
 
@@ -201,47 +211,36 @@ impl Decoder {
         }
     }
 
-    fn delta(&mut self, delta: DeltaIn<'_>, sink: &mut dyn Sink) {
+    fn delta(&mut self, delta: &DeltaIn<'_>, sink: &mut dyn Sink) {
         delta.unsaid().for_each(|field| sink.event(Event::Lost(Cow::Borrowed(field))));
-        let thought = delta.reasoning_content.or(delta.reasoning);
-        let has_thought = thought.is_some();
-        if let Some(text) = thought {
-            self.text(BlockStart::Thinking, text.0, sink);
+        let thought = delta.reasoning_content.as_deref().or(delta.reasoning.as_deref());
+        self.some_text(BlockStart::Thinking, thought, sink);
+        for raw in delta.reasoning_details.iter().flatten() {
+            self.detail(*raw, thought.is_some(), sink);
         }
-        for raw in delta.reasoning_details.unwrap_or_default() {
-            self.detail(raw, has_thought, sink);
-        }
-        match delta.content {
+        match &delta.content {
             None => {}
-            Some(TextOr::Text(text)) => self.text(BlockStart::Text, text.0, sink),
-            Some(TextOr::Parts(parts)) => parts.into_iter().for_each(|part| self.part(part, sink)),
+            Some(TextOr::Text(text)) => self.some_text(BlockStart::Text, Some(text), sink),
+            Some(TextOr::Parts(parts)) => parts.iter().for_each(|part| self.part(part, sink)),
         }
-        if let Some(refusal) = delta.refusal {
-            self.text(BlockStart::Refusal, refusal.0, sink);
-        }
-        for annotation in delta.annotations.unwrap_or_default() {
+        self.some_text(BlockStart::Refusal, delta.refusal.as_deref(), sink);
+        for annotation in delta.annotations.iter().flatten() {
             self.annotation(annotation, sink);
         }
-        for call in delta.tool_calls.into_iter().flatten() {
+        for call in delta.tool_calls.iter().flat_map(List::iter) {
             self.call(call, sink);
         }
-        if let Some(function) = delta.function_call.filter(|f| !f.is_empty()) {
-            self.call(
-                CallIn { index: Some(0), id: None, function: Some(function), custom: None, extra_content: None },
-                sink,
-            );
+        if let Some(function) = delta.function_call.as_deref().filter(|f| !f.is_empty()) {
+            let function = Some(function.clone());
+            self.call(&CallIn { index: Some(0), id: None, function, custom: None, extra_content: None }, sink);
         }
     }
 
-    fn part(&mut self, part: PartIn<'_>, sink: &mut dyn Sink) {
-        for thought in part.thinking.into_iter().flatten() {
-            if let Some(text) = thought.text {
-                self.text(BlockStart::Thinking, text.0, sink);
-            }
+    fn part(&mut self, part: &PartIn<'_>, sink: &mut dyn Sink) {
+        for thought in part.thinking.iter().flatten() {
+            self.some_text(BlockStart::Thinking, thought.text.as_deref(), sink);
         }
-        if let Some(text) = part.text {
-            self.text(BlockStart::Text, text.0, sink);
-        }
+        self.some_text(BlockStart::Text, part.text.as_deref(), sink);
     }
 
     /// A provider's own reasoning element: shown as thinking, and kept to be given back.
@@ -258,8 +257,8 @@ impl Decoder {
         }
     }
 
-    fn annotation(&mut self, annotation: AnnotationIn<'_>, sink: &mut dyn Sink) {
-        let Some(url) = annotation.url_citation else {
+    fn annotation(&mut self, annotation: &AnnotationIn<'_>, sink: &mut dyn Sink) {
+        let Some(url) = &annotation.url_citation else {
             return sink.event(Event::Lost(Cow::Borrowed("annotations")));
         };
         if self.opener.open() != Some(Kind::Text) {
@@ -267,8 +266,8 @@ impl Decoder {
         }
         sink.event(Event::Delta(Delta::Citation(Citation {
             span: url.start_index.zip(url.end_index),
-            url: url.url.map(|u| u.0).unwrap_or_default(),
-            title: url.title.map(|t| t.0).unwrap_or_default(),
+            url: Cow::Borrowed(url.url.as_deref().unwrap_or_default()),
+            title: Cow::Borrowed(url.title.as_deref().unwrap_or_default()),
             quoted: Cow::Borrowed(""),
             sealed: Cow::Borrowed(""),
         })));
@@ -284,12 +283,16 @@ impl Decoder {
         self.opener.is_open(start) && self.logprobs.is_empty()
     }
 
+    fn some_text(&mut self, start: BlockStart<'_>, text: Option<&str>, sink: &mut dyn Sink) {
+        self.text(start, Cow::Borrowed(text.unwrap_or_default()), sink);
+    }
+
     fn text(&mut self, start: BlockStart<'_>, text: Cow<'_, str>, sink: &mut dyn Sink) {
         if text.is_empty() {
             return;
         }
         if self.goes_on(&start) {
-            return sink.add_text(&text, false);
+            return sink.add_text(Piece::Any(&text));
         }
         if self.opener.open() == Some(Kind::Call) && !self.can_open() {
             self.hold(text.len(), sink);
@@ -313,18 +316,18 @@ impl Decoder {
         self.calls.iter_mut().filter(|call| call.state == State::Open).for_each(|call| call.state = State::Closed);
     }
 
-    fn call(&mut self, call: CallIn<'_>, sink: &mut dyn Sink) {
+    fn call(&mut self, call: &CallIn<'_>, sink: &mut dyn Sink) {
         let is_named = |f: &FunctionIn<'_>| f.name.as_deref().is_some_and(|n| !n.is_empty());
         let continues_custom = call.function.is_none() && call.custom.is_some();
-        let custom = continues_custom || call.custom.as_ref().is_some_and(is_named);
+        let custom = continues_custom || call.custom.as_deref().is_some_and(is_named);
         let id = call.id.as_deref().filter(|id| !id.is_empty());
-        let function = if custom { call.custom } else { call.function };
-        let name = function.as_ref().and_then(|f| f.name.as_deref()).filter(|n| !n.is_empty());
+        let function = if custom { call.custom.as_deref() } else { call.function.as_ref() };
+        let name = function.and_then(|f| f.name.as_deref()).filter(|n| !n.is_empty());
         let at = self.place_of_call(call.index, id, name);
         if at >= MAX_CALLS {
             return self.fail(ReplyError::unreadable(&"too many tool calls"), sink);
         }
-        let arguments = function.as_ref().and_then(|f| f.arguments.or(f.input)).map(text_of).unwrap_or_default();
+        let arguments = function.and_then(|f| f.arguments.or(f.input)).map(text_of).unwrap_or_default();
         let Some(entry) = self.calls.get_mut(at) else { return };
         let mut named = 0;
         for (known, said) in [(&mut entry.id, id), (&mut entry.name, name)] {
@@ -446,32 +449,41 @@ fn finish_reason(word: &str) -> FinishReason {
 
 impl ReplyDecoder for Decoder {
     fn event(&mut self, _name: &[u8], data: &[u8], sink: &mut dyn Sink) {
-        if self.ended {
+        if self.ended || self.more(data, sink) {
             return;
-        }
-        if let Some((inside, is_thought)) = self.stencil.fits(data) {
-            return self.more(inside, is_thought, sink);
         }
         if data.trim_ascii() == b"[DONE]" {
             return self.end(sink);
         }
-        match in_place::read::<ChunkIn<'_>>(data) {
-            Ok(chunk) => {
-                if let Some((text, is_thought)) = chunk.only_text().filter(|_| self.started) {
+        let mut chunk = ChunkIn::default();
+        match in_place::read(data, &mut chunk) {
+            Ok(()) => {
+                if let Some((text, is_thought)) =
+                    chunk.only_text().filter(|_| self.started && read::only_adds(b"", data))
+                {
                     self.stencil.learn(data, text, is_thought);
                 }
-                self.take(chunk, sink);
+                self.take(&chunk, sink);
             }
             Err(error) => self.fail(ReplyError::unreadable(&error), sink),
         }
     }
 
+    fn more(&mut self, data: &[u8], sink: &mut dyn Sink) -> bool {
+        let found = self.stencil.fits(data).filter(|_| !self.ended);
+        if let Some((inside, is_thought)) = found {
+            self.add(inside, is_thought, sink);
+        }
+        found.is_some()
+    }
+
     fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) {
         self.is_whole = true;
-        match in_place::read::<ChunkIn<'_>>(body) {
-            Ok(reply) => {
+        let mut reply = ChunkIn::default();
+        match in_place::read(body, &mut reply) {
+            Ok(()) => {
                 let has_choice = reply.choices.as_ref().is_some_and(|choices| !choices.is_empty());
-                self.take(reply, sink);
+                self.take(&reply, sink);
                 if has_choice {
                     self.end(sink);
                 }

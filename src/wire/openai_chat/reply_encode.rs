@@ -46,7 +46,7 @@ fn written(usage: &Usage) -> Option<u64> {
 
 fn put_citation(o: &mut Obj<'_>, citation: &Citation<'_>) {
     let (from, to) = citation.span.unwrap_or((0, 0));
-    o.str("type", "url_citation");
+    o.word("type", "url_citation");
     o.obj("url_citation", |o| {
         o.int("start_index", from);
         o.int("end_index", to);
@@ -62,10 +62,10 @@ fn put_detail(out: &mut Vec<u8>, text: &str, token: &ReplayToken<'_>, model: &st
     }
     let sealed = token.seal(model).unwrap_or_default();
     compose::obj(out, |o| {
-        o.str("type", "reasoning.text");
+        o.word("type", "reasoning.text");
         o.str("text", text);
         o.str("signature", &sealed);
-        o.str("format", "sub2api-v1");
+        o.word("format", "sub2api-v1");
         o.int("index", 0);
     });
 }
@@ -142,7 +142,7 @@ impl Encoder {
         let mut head = Vec::new();
         compose::obj(&mut head, |o| {
             o.str("id", &restyle_id(id, "chatcmpl-"));
-            o.str("object", "chat.completion.chunk");
+            o.word("object", "chat.completion.chunk");
             o.int("created", created.unwrap_or(self.context.now));
             o.str("model", model);
         });
@@ -248,7 +248,7 @@ impl Encoder {
             self.token = portable(&token, &thought);
         }
         if !self.logprobs.is_empty() {
-            self.chunk(out, None, |o| o.str("content", ""));
+            self.chunk(out, None, |o| o.word("content", ""));
         }
         self.thinking = false;
     }
@@ -273,8 +273,8 @@ impl ReplyEncoder for Encoder {
             Event::Start { id, model, created } => {
                 self.begin(&id, &model, created);
                 self.chunk(out, None, |o| {
-                    o.str("role", "assistant");
-                    o.str("content", "");
+                    o.word("role", "assistant");
+                    o.word("content", "");
                     o.null("refusal");
                 });
             }
@@ -299,7 +299,7 @@ pub(crate) fn whole(reply: &Collected, context: &Context) -> Vec<u8> {
     let (mut out, scores) = (Vec::new(), reply.logprobs());
     compose::obj(&mut out, |o| {
         o.str("id", &restyle_id(&reply.id, "chatcmpl-"));
-        o.str("object", "chat.completion");
+        o.word("object", "chat.completion");
         o.int("created", reply.created.unwrap_or(context.now));
         o.str("model", &reply.model);
         o.arr("choices", |a| {
@@ -330,7 +330,7 @@ fn put_message(o: &mut Obj<'_>, reply: &Collected, context: &Context) {
             Part::Call { .. } => {}
         }
     }
-    o.str("role", "assistant");
+    o.word("role", "assistant");
     o.str_or_null("content", Some(&*text).filter(|_| has_text));
     o.str_or_null("refusal", refusal);
     o.some_str("reasoning_content", Some(&*thoughts).filter(|t| !t.is_empty()));

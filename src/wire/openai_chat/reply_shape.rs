@@ -16,7 +16,7 @@ facts! {
         b"created" => pub(super) created: Option<f64>,
         b"choices" => pub(super) choices: Option<List<ChoiceIn<'a>>>,
         b"usage" => pub(super) usage: Option<UsageIn>,
-        b"x_groq" => pub(super) x_groq: Option<GroqIn>,
+        b"x_groq" => pub(super) x_groq: Option<Box<GroqIn>>,
         b"error" => pub(super) error: Option<Json<'a>>,
         /// Perplexity: the sources of the answer.
         b"citations" => pub(super) citations: Option<Json<'a>>,
@@ -65,7 +65,7 @@ facts! {
         b"index" => pub(super) index: Option<u64>,
         b"delta" => pub(super) delta: Option<DeltaIn<'a>>,
         /// In a whole reply. Some providers send it beside the delta, or repeat all in it at the stream's end.
-        b"message" => pub(super) message: Option<DeltaIn<'a>>,
+        b"message" => pub(super) message: Option<Box<DeltaIn<'a>>>,
         b"finish_reason" => pub(super) finish_reason: Option<Str<'a>>,
         b"logprobs" => pub(super) logprobs: Option<Json<'a>>,
     }
@@ -80,7 +80,7 @@ facts! {
         b"reasoning" => pub(super) reasoning: Option<Str<'a>>,
         b"reasoning_details" => pub(super) reasoning_details: Option<Vec<Json<'a>>>,
         b"tool_calls" => pub(super) tool_calls: Option<List<CallIn<'a>>>,
-        b"function_call" => pub(super) function_call: Option<FunctionIn<'a>>,
+        b"function_call" => pub(super) function_call: Option<Box<FunctionIn<'a>>>,
         b"annotations" => pub(super) annotations: Option<Vec<AnnotationIn<'a>>>,
         b"audio" => pub(super) audio: Option<Json<'a>>,
         b"images" => pub(super) images: Option<Json<'a>>,
@@ -106,7 +106,7 @@ facts! {
         b"index" => pub(super) index: Option<u64>,
         b"id" => pub(super) id: Option<Str<'a>>,
         b"function" => pub(super) function: Option<FunctionIn<'a>>,
-        b"custom" => pub(super) custom: Option<FunctionIn<'a>>,
+        b"custom" => pub(super) custom: Option<Box<FunctionIn<'a>>>,
         /// Google's endpoint: what it wants back with the call.
         b"extra_content" => pub(super) extra_content: Option<Json<'a>>,
     }

@@ -116,7 +116,7 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
     }
     match request.tier.as_deref() {
         None => {}
-        Some("standard_only") => o.str("service_tier", "default"),
+        Some("standard_only") => o.word("service_tier", "default"),
         Some(tier @ ("auto" | "default" | "flex" | "scale" | "priority" | "fast")) => o.str("service_tier", tier),
         Some(_) => losses.dropped("service_tier"),
     }
@@ -138,9 +138,9 @@ pub(crate) fn fit_user<'u>(user: &'u str, losses: &mut Losses) -> Cow<'u, str> {
 fn put_output(o: &mut Obj<'_>, output: &OutputFormat<'_>) {
     match output {
         OutputFormat::Text => {}
-        OutputFormat::Json => o.obj("response_format", |o| o.str("type", "json_object")),
+        OutputFormat::Json => o.obj("response_format", |o| o.word("type", "json_object")),
         OutputFormat::Schema { name, description, schema, strict } => o.obj("response_format", |o| {
-            o.str("type", "json_schema");
+            o.word("type", "json_schema");
             o.obj("json_schema", |o| {
                 o.str("name", &fit(name.as_deref().unwrap_or("response"), 64));
                 o.some_str("description", description.as_deref());
@@ -194,12 +194,12 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job:
     }
     let Some(choice) = &request.tool_choice else { return };
     match choice {
-        ToolChoice::Auto => o.str("tool_choice", "auto"),
-        ToolChoice::None => o.str("tool_choice", "none"),
-        ToolChoice::Any => o.str("tool_choice", "required"),
+        ToolChoice::Auto => o.word("tool_choice", "auto"),
+        ToolChoice::None => o.word("tool_choice", "none"),
+        ToolChoice::Any => o.word("tool_choice", "required"),
         ToolChoice::Validated { names } if names.is_empty() => {
             job.losses.emulated("tool_choice");
-            o.str("tool_choice", "auto");
+            o.word("tool_choice", "auto");
         }
         ToolChoice::Named(name) => {
             let custom = request.tools.iter().any(|tool| tool.custom && tool.name == *name);
@@ -218,7 +218,7 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job:
 fn put_allowed(o: &mut Obj<'_>, allowed: (&[Cow<'_, str>], bool), tools: &[Tool<'_>], job: &mut Job) {
     let (names, required) = allowed;
     o.obj("tool_choice", |o| {
-        o.str("type", "allowed_tools");
+        o.word("type", "allowed_tools");
         o.obj("allowed_tools", |o| {
             o.str("mode", if required { "required" } else { "auto" });
             o.arr("tools", |a| {
@@ -268,10 +268,9 @@ pub(crate) fn keeps_strict(tool: &Tool<'_>, all: bool, job: &mut Job) -> bool {
 fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut Job) -> Result<(), Refusal> {
     match turn.role {
         Role::System => {
-            let text = texts(&turn.blocks).join("\n\n");
             a.obj(|o| {
-                o.str("role", "system");
-                o.str("content", &text);
+                o.word("role", "system");
+                compose::put_paragraphs(o.key("content"), texts(&turn.blocks));
             });
             Ok(())
         }
@@ -280,17 +279,16 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
     }
 }
 
-fn texts<'t>(blocks: &'t [Block<'_>]) -> Vec<Cow<'t, str>> {
-    let text = |block: &'t Block<'_>| match block {
-        Block::Text(text) => Some(text.read()),
+fn texts<'t>(blocks: &'t [Block<'t>]) -> impl Iterator<Item = &'t Text<'t>> {
+    blocks.iter().filter_map(|block| match block {
+        Block::Text(text) => Some(text),
         Block::Media(_)
         | Block::ToolCall(_)
         | Block::ToolResult(_)
         | Block::Thinking { .. }
         | Block::Refusal(_)
         | Block::Opaque(_) => None,
-    };
-    blocks.iter().filter_map(text).collect()
+    })
 }
 
 fn put_user(a: &mut Arr<'_>, turn: &Turn<'_>, job: &mut Job) -> Result<(), Refusal> {
@@ -306,7 +304,7 @@ fn put_user(a: &mut Arr<'_>, turn: &Turn<'_>, job: &mut Job) -> Result<(), Refus
     }
     let mut result = Ok(());
     a.obj(|o| {
-        o.str("role", "user");
+        o.word("role", "user");
         match (moved.is_empty(), rest.as_slice()) {
             (true, [Block::Text(text)]) => o.text("content", text),
             _ => o.arr("content", |a| result = put_parts(a, &moved, &rest, job)),
@@ -325,7 +323,7 @@ fn put_parts(a: &mut Arr<'_>, moved: &[&Media<'_>], rest: &[&Block<'_>], job: &m
 
 fn put_text(a: &mut Arr<'_>, text: &str) {
     a.obj(|o| {
-        o.str("type", "text");
+        o.word("type", "text");
         o.str("text", text);
     });
 }
@@ -333,7 +331,7 @@ fn put_text(a: &mut Arr<'_>, text: &str) {
 fn put_user_block(a: &mut Arr<'_>, block: &Block<'_>, job: &mut Job) -> Result<(), Refusal> {
     match block {
         Block::Text(text) => a.obj(|o| {
-            o.str("type", "text");
+            o.word("type", "text");
             o.text("text", text);
         }),
         Block::Refusal(text) => put_text(a, text),
@@ -365,7 +363,7 @@ fn put_result<'r>(
         job.losses.emulated("tool_result.is_error");
     }
     a.obj(|o| {
-        o.str("role", "tool");
+        o.word("role", "tool");
         o.str("tool_call_id", &fit(&result.id, MAX_ID));
         o.text("content", &result_text(result));
     });
@@ -386,7 +384,7 @@ fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Re
                 _ => return Err(refuse_media(media.kind, "send it as wav or mp3", CHAT)),
             };
             a.obj(|o| {
-                o.str("type", "input_audio");
+                o.word("type", "input_audio");
                 o.obj("input_audio", |o| {
                     o.str("data", data);
                     o.str("format", format);
@@ -399,7 +397,7 @@ fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Re
         (MediaKind::Document, Source::Base64(data)) => {
             let mime = if media.mime.is_empty() { "application/pdf" } else { &*media.mime };
             a.obj(|o| {
-                o.str("type", "file");
+                o.word("type", "file");
                 o.obj("file", |o| {
                     o.str("filename", media.name.as_deref().unwrap_or("document.pdf"));
                     o.str("file_data", &format!("data:{mime};base64,{data}"));
@@ -408,7 +406,7 @@ fn put_media(a: &mut Arr<'_>, media: &Media<'_>, job: &mut Job) -> Result<(), Re
         }
         (_, Source::Text(text)) => put_text(a, text),
         (MediaKind::Document, Source::File(id)) if job.origin_is_openai() => a.obj(|o| {
-            o.str("type", "file");
+            o.word("type", "file");
             o.obj("file", |o| o.str("file_id", id));
         }),
         (MediaKind::Document, Source::Url(_)) => {
@@ -431,7 +429,7 @@ pub(crate) fn decode_text(data: &str) -> Option<String> {
 
 fn put_image(a: &mut Arr<'_>, url: &str, media: &Media<'_>) {
     a.obj(|o| {
-        o.str("type", "image_url");
+        o.word("type", "image_url");
         o.obj("image_url", |o| {
             o.str("url", url);
             o.some_str("detail", media.detail.as_deref().filter(|d| *d != "original"));
@@ -466,7 +464,7 @@ fn put_assistant(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &
         return Ok(());
     }
     a.obj(|o| {
-        o.str("role", "assistant");
+        o.word("role", "assistant");
         if text.is_empty() {
             o.null("content")
         } else {

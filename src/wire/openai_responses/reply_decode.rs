@@ -515,7 +515,7 @@ impl ReplyDecoder for Decoder {
             return;
         }
         if let Some((text, (index, item))) = self.stencil.fits(data) {
-            return self.fragment(index, item, text, sink);
+            return self.fragment(index, item, text.as_str(), sink);
         }
         if let Some(fragment) = fragment::read(data) {
             let Some(item) = grows(fragment.kind) else { return };

@@ -279,7 +279,7 @@ impl Encoder {
 }
 
 fn put_summary(o: &mut Obj<'_>, text: &str) {
-    o.str("type", "summary_text");
+    o.word("type", "summary_text");
     o.str("text", text);
 }
 

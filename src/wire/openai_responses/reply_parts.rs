@@ -60,11 +60,11 @@ pub(crate) fn put_item(o: &mut Obj<'_>, group: &Group<'_>, reply_id: &str, index
     let status = if group.is_open { "in_progress" } else { "completed" };
     match group.parts.first() {
         Some(Part::Thinking { text, token }) => {
-            o.str("type", "reasoning");
+            o.word("type", "reasoning");
             o.arr("summary", |a| {
                 if !text.is_empty() && !group.is_open {
                     a.obj(|o| {
-                        o.str("type", "summary_text");
+                        o.word("type", "summary_text");
                         o.str("text", text);
                     });
                 }
@@ -87,9 +87,9 @@ pub(crate) fn put_item(o: &mut Obj<'_>, group: &Group<'_>, reply_id: &str, index
             o.str(if *custom { "input" } else { "arguments" }, if group.is_open { "" } else { arguments });
         }
         Some(Part::Text { .. } | Part::Refusal(_)) | None => {
-            o.str("type", "message");
+            o.word("type", "message");
             o.str("status", status);
-            o.str("role", "assistant");
+            o.word("role", "assistant");
             o.arr("content", |a| {
                 if !group.is_open {
                     group.parts.iter().for_each(|part| a.obj(|o| put_part(o, part)));
@@ -103,11 +103,11 @@ pub(crate) fn put_item(o: &mut Obj<'_>, group: &Group<'_>, reply_id: &str, index
 pub(crate) fn put_part(o: &mut Obj<'_>, part: &Part) {
     match part {
         Part::Refusal(text) => {
-            o.str("type", "refusal");
+            o.word("type", "refusal");
             o.str("refusal", text);
         }
         Part::Text { text, citations, logprobs } => {
-            o.str("type", "output_text");
+            o.word("type", "output_text");
             o.str("text", text);
             o.arr("annotations", |a| citations.iter().for_each(|citation| a.obj(|o| put_citation(o, citation))));
             logprobs::put_list(o.key("logprobs"), logprobs);
@@ -119,7 +119,7 @@ pub(crate) fn put_part(o: &mut Obj<'_>, part: &Part) {
 /// Writes the members of a citation.
 pub(crate) fn put_citation(o: &mut Obj<'_>, citation: &Citation<'_>) {
     let (from, to) = citation.span.unwrap_or((0, 0));
-    o.str("type", "url_citation");
+    o.word("type", "url_citation");
     o.int("start_index", from);
     o.int("end_index", to);
     o.str("url", &citation.url);
@@ -130,7 +130,7 @@ pub(crate) fn put_citation(o: &mut Obj<'_>, citation: &Citation<'_>) {
 pub(crate) fn put_response(o: &mut Obj<'_>, reply: &Collected, context: &Context, status: &str) {
     let over = status != "in_progress";
     o.str("id", &restyle_id(&reply.id, "resp_"));
-    o.str("object", "response");
+    o.word("object", "response");
     o.int("created_at", reply.created.unwrap_or(context.now));
     o.str("status", status);
     o.bool("background", false);
@@ -140,8 +140,8 @@ pub(crate) fn put_response(o: &mut Obj<'_>, reply: &Collected, context: &Context
             o.str("message", &failure.message);
         }),
         (None, Some(FinishReason::Failed)) if over => o.obj("error", |o| {
-            o.str("code", "server_error");
-            o.str("message", "the provider stopped and gave no reason");
+            o.word("code", "server_error");
+            o.word("message", "the provider stopped and gave no reason");
         }),
         _ => o.null("error"),
     }
@@ -188,7 +188,7 @@ fn put_echo(o: &mut Obj<'_>, context: &Context) {
     }
     for (key, value) in &context.echo {
         if !DEFAULTS.iter().any(|(k, _)| k == key) {
-            o.raw(key, value);
+            o.any_raw(key, value);
         }
     }
 }

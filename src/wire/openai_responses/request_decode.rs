@@ -176,7 +176,8 @@ pub(crate) fn flat_name(namespace: &str, name: &str) -> String {
 
 /// Reads the body.
 pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
-    let body: BodyIn<'a> = in_place::read(bytes).map_err(|e| Refusal::unreadable(&e))?;
+    let mut body = BodyIn::default();
+    in_place::read(bytes, &mut body).map_err(|e| Refusal::unreadable(&e))?;
     job.context.echo = body.echo();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),

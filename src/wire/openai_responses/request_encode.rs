@@ -94,7 +94,7 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
     }
     match request.tier.as_deref() {
         None => {}
-        Some("standard_only") => o.str("service_tier", "default"),
+        Some("standard_only") => o.word("service_tier", "default"),
         Some(tier @ ("auto" | "default" | "flex" | "scale" | "priority" | "fast")) => o.str("service_tier", tier),
         Some(_) => losses.dropped("service_tier"),
     }
@@ -112,9 +112,9 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
 fn put_output(o: &mut Obj<'_>, output: &OutputFormat<'_>) {
     match output {
         OutputFormat::Text => {}
-        OutputFormat::Json => o.obj("format", |o| o.str("type", "json_object")),
+        OutputFormat::Json => o.obj("format", |o| o.word("type", "json_object")),
         OutputFormat::Schema { name, description, schema, strict } => o.obj("format", |o| {
-            o.str("type", "json_schema");
+            o.word("type", "json_schema");
             o.str("name", &fit(name.as_deref().unwrap_or("response"), 64));
             o.some_str("description", description.as_deref());
             match schema {
@@ -157,7 +157,7 @@ fn put_reasoning(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, 
     o.obj("reasoning", |o| {
         o.some_str("effort", word);
         if summary {
-            o.str("summary", "auto");
+            o.word("summary", "auto");
         }
     });
 }
@@ -170,7 +170,7 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
     o.arr("tools", |a| {
         request.tools.iter().for_each(|tool| put_tool(a, tool, strict, job));
         if request.web_search {
-            a.obj(|o| o.str("type", "web_search"));
+            a.obj(|o| o.word("type", "web_search"));
         }
     });
     if request.parallel_tools == Some(false) {
@@ -178,12 +178,12 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
     }
     let (names, required) = match &request.tool_choice {
         None => return,
-        Some(ToolChoice::Auto) => return o.str("tool_choice", "auto"),
-        Some(ToolChoice::None) => return o.str("tool_choice", "none"),
-        Some(ToolChoice::Any) => return o.str("tool_choice", "required"),
+        Some(ToolChoice::Auto) => return o.word("tool_choice", "auto"),
+        Some(ToolChoice::None) => return o.word("tool_choice", "none"),
+        Some(ToolChoice::Any) => return o.word("tool_choice", "required"),
         Some(ToolChoice::Validated { names }) if names.is_empty() => {
             job.losses.emulated("tool_choice");
-            return o.str("tool_choice", "auto");
+            return o.word("tool_choice", "auto");
         }
         Some(ToolChoice::Named(name)) => {
             let custom = request.tools.iter().any(|tool| tool.custom && tool.name == *name);
@@ -197,7 +197,7 @@ fn put_tools(o: &mut Obj<'_>, request: &Request<'_>, job: &mut Job) {
         Some(ToolChoice::Validated { names }) => (names, false),
     };
     o.obj("tool_choice", |o| {
-        o.str("type", "allowed_tools");
+        o.word("type", "allowed_tools");
         o.str("mode", if required { "required" } else { "auto" });
         o.arr("tools", |a| {
             for name in names {
@@ -253,11 +253,11 @@ fn put_turn(a: &mut Arr<'_>, turn: &Turn<'_>, options: &Options<'_>, job: &mut J
                 };
                 parts.flush(a);
                 a.obj(|o| {
-                    o.str("type", "reasoning");
+                    o.word("type", "reasoning");
                     o.arr("summary", |a| {
                         if !text.is_empty() {
                             a.obj(|o| {
-                                o.str("type", "summary_text");
+                                o.word("type", "summary_text");
                                 o.str("text", text);
                             });
                         }
@@ -301,7 +301,7 @@ impl Parts {
             return;
         }
         a.obj(|o| {
-            o.str("type", "message");
+            o.word("type", "message");
             o.str(
                 "role",
                 match self.role {
@@ -319,7 +319,7 @@ impl Parts {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, kind: &str, key: &str, text: &str) {
+fn put_text(out: &mut Vec<u8>, kind: &str, key: &'static str, text: &str) {
     compose::obj(out, |o| {
         o.str("type", kind);
         o.str(key, text);
@@ -386,11 +386,11 @@ fn put_media(out: &mut Vec<u8>, media: &Media<'_>, job: &mut Job) -> Result<(), 
         }
         (MediaKind::Image, Source::File(id)) if job.origin_is_openai() => put_image(out, "file_id", id, media),
         (MediaKind::Document, Source::File(id)) if job.origin_is_openai() => compose::obj(out, |o| {
-            o.str("type", "input_file");
+            o.word("type", "input_file");
             o.str("file_id", id);
         }),
         (MediaKind::Document, Source::Url(url)) => compose::obj(out, |o| {
-            o.str("type", "input_file");
+            o.word("type", "input_file");
             o.str("file_url", url);
         }),
         (MediaKind::Document, Source::Base64(data)) => {
@@ -400,7 +400,7 @@ fn put_media(out: &mut Vec<u8>, media: &Media<'_>, job: &mut Job) -> Result<(), 
                 return Ok(());
             }
             compose::obj(out, |o| {
-                o.str("type", "input_file");
+                o.word("type", "input_file");
                 o.str("filename", if name.is_empty() { "document.pdf" } else { name });
                 o.str("file_data", &format!("data:{mime};base64,{data}"));
             });
@@ -415,9 +415,9 @@ fn put_media(out: &mut Vec<u8>, media: &Media<'_>, job: &mut Job) -> Result<(), 
     Ok(())
 }
 
-fn put_image(out: &mut Vec<u8>, key: &str, value: &str, media: &Media<'_>) {
+fn put_image(out: &mut Vec<u8>, key: &'static str, value: &str, media: &Media<'_>) {
     compose::obj(out, |o| {
-        o.str("type", "input_image");
+        o.word("type", "input_image");
         o.str(key, value);
         o.str("detail", media.detail.as_deref().unwrap_or("auto"));
     });

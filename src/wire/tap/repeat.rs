@@ -4,7 +4,7 @@
 //! piece is not searched again: comparing costs a tenth of that.
 
 use crate::wire::swar;
-use memchr::memmem::Finder;
+use memchr::{memchr, memmem::Finder};
 use std::{ops::Range, sync::LazyLock};
 
 /// Keys of the texts that may differ: pieces of an answer in any format, and the padding beside them.
@@ -33,27 +33,35 @@ pub(super) struct Repeat {
     event: Vec<u8>,
     /// The texts in it that may differ, without their quotes.
     gaps: Vec<Range<usize>>,
+    /// Whether its lines end in LFs alone, so that one like it ends where it ends wherever the stream was cut.
+    is_delimited: bool,
     unlike: u8,
 }
 
 impl Repeat {
     /// Whether this event is the kept one with other texts.
     pub(super) fn is_like(&mut self, event: &[u8]) -> bool {
-        let is_like = !self.gaps.is_empty() && self.fits(event).unwrap_or(false);
-        if is_like {
-            self.unlike = 0;
-        }
-        is_like
+        self.length(event) == Some(event.len())
     }
 
-    fn fits(&self, event: &[u8]) -> Option<bool> {
-        let (mut rest, mut from) = (event, 0);
+    /// How long the event of a stream is that begins here, its blank line included, if it is the kept one with other texts.
+    pub(super) fn next(&mut self, stream: &[u8]) -> Option<usize> {
+        if self.is_delimited { self.length(stream) } else { None }
+    }
+
+    fn length(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.gaps.is_empty() {
+            return None;
+        }
+        let (mut rest, mut from) = (bytes, 0);
         for gap in &self.gaps {
             rest = rest.strip_prefix(self.event.get(from..gap.start)?)?;
             rest = rest.get(text_length(rest)?..)?;
             from = gap.end;
         }
-        Some(rest == self.event.get(from..)?)
+        rest = rest.strip_prefix(self.event.get(from..)?)?;
+        self.unlike = 0;
+        Some(bytes.len() - rest.len())
     }
 
     /// Keeps an event that told nothing but a piece of the answer.
@@ -68,6 +76,7 @@ impl Repeat {
             key.find_iter(event).filter_map(move |at| text(event, at + length))
         }));
         self.gaps.sort_unstable_by_key(|gap| gap.start);
+        self.is_delimited = event.ends_with(b"\n\n") && memchr(b'\r', event).is_none();
         self.event.clear();
         self.event.extend_from_slice(event);
     }
@@ -80,15 +89,28 @@ fn text(event: &[u8], key_end: usize) -> Option<Range<usize>> {
     Some(start..start + text_length(after)?)
 }
 
-/// How long a text is that begins here, up to its closing quote.
+/// How long a text is that begins here, up to its closing quote. No text has a line end in it, and most are a word.
+#[inline]
 fn text_length(bytes: &[u8]) -> Option<usize> {
+    if let Some(near) = bytes.first_chunk::<8>() {
+        let length = swar::is_escaped(u64::from_le_bytes(*near)).trailing_zeros() as usize / 8;
+        if near.get(length) == Some(&b'"') {
+            return Some(length);
+        }
+    }
+    longer_text(bytes)
+}
+
+#[inline(never)]
+fn longer_text(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        at += swar::find2(b'"', b'\\', bytes.get(at..)?)?;
-        if bytes.get(at) == Some(&b'"') {
-            return Some(at);
+        at += swar::before(bytes.get(at..)?, swar::is_escaped);
+        match bytes.get(at)? {
+            b'"' => return Some(at),
+            b'\\' if *bytes.get(at + 1)? >= b' ' => at += 2,
+            _ => return None,
         }
-        at += 2;
     }
 }
 
@@ -119,6 +141,8 @@ mod tests {
             ("\"Hi\"", "null", false),
             ("\"index\":0", "\"index\":1", false),
             ("Hi\"", "Hi\",\"usage\":{}", false),
+            ("Hi", "a\nb", false),
+            ("Hi", "a\\\nb", false),
             ("\"c\"", "\"d\"", false),
             ("}\n\n", "}\n", false),
         ] {

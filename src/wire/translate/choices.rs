@@ -7,7 +7,7 @@
 use super::{Context, ReplyTranslator, reply::Input};
 use crate::wire::{
     WireFormat,
-    compose::{Arr, Obj, obj, put_raw},
+    compose::{Arr, Obj, arr, obj, put_raw},
     fields::{List, Members},
     frames::{EventTooLarge, SseReader},
     loss::Losses,
@@ -310,9 +310,9 @@ fn only(chunk: &Members<'_>, answer: Option<&Members<'_>>, is_first: bool) -> Ve
     obj(&mut out, |o| {
         for (key, value) in &chunk.0 {
             if is_answers(key) {
-                o.arr(key, |l| put_answer(l, answer, 0));
+                arr(o.any_key(key), |l| put_answer(l, answer, 0));
             } else if is_first || !USAGE.contains(&&**key) {
-                o.raw(key, value.get());
+                o.any_raw(key, value.get());
             }
         }
     });
@@ -323,8 +323,8 @@ fn with_answers(o: &mut Obj<'_>, chunk: &Members<'_>, answers: impl FnOnce(&mut 
     let mut answers = Some(answers);
     for (key, value) in &chunk.0 {
         match answers.take_if(|_| is_answers(key)) {
-            Some(answers) => o.arr(key, answers),
-            None => o.raw(key, value.get()),
+            Some(answers) => arr(o.any_key(key), answers),
+            None => o.any_raw(key, value.get()),
         }
     }
 }
@@ -333,7 +333,7 @@ fn put_answer(l: &mut Arr<'_>, answer: Option<&Members<'_>>, index: usize) {
     let Some(answer) = answer else { return };
     l.obj(|o| {
         o.int("index", index as u64);
-        answer.0.iter().filter(|(key, _)| key != "index").for_each(|(key, value)| o.raw(key, value.get()));
+        answer.0.iter().filter(|(key, _)| key != "index").for_each(|(key, value)| o.any_raw(key, value.get()));
     });
 }
 

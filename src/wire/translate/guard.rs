@@ -10,7 +10,9 @@ use crate::wire::{
     fields::{Members, text_of},
     grammar::Grammar,
     loss::Losses,
-    reply::{BlockStart, Citation, Delta, ErrorKind, Event, Finish, FinishReason, ReplyEncoder, ReplyError, Sink},
+    reply::{
+        BlockStart, Citation, Delta, ErrorKind, Event, Finish, FinishReason, Piece, ReplyEncoder, ReplyError, Sink,
+    },
     rules::arguments_object,
     usage::Usage,
 };
@@ -170,12 +172,12 @@ impl Sink for Guard {
         }
     }
 
-    fn add_text(&mut self, text: &str, is_plain: bool) {
+    fn add_text(&mut self, text: Piece<'_>) {
         if !self.grammar.takes_text() || self.bytes.saturating_add(text.len()) > MAX_REPLY_BYTES {
-            return self.event(Event::Delta(Delta::Text(Cow::Borrowed(text))));
+            return self.event(Event::Delta(Delta::Text(Cow::Borrowed(text.said()))));
         }
         self.bytes += text.len();
-        self.exit.add_text(text, is_plain);
+        self.exit.add_text(text);
     }
 }
 
@@ -272,10 +274,10 @@ impl Exit {
 }
 
 impl Sink for Exit {
-    fn add_text(&mut self, text: &str, is_plain: bool) {
+    fn add_text(&mut self, text: Piece<'_>) {
         match &mut self.outlet {
-            Outlet::Stream(encoder) => encoder.add_text(text, is_plain, &mut self.out),
-            Outlet::Whole(reply) => reply.take(Event::Delta(Delta::Text(Cow::Borrowed(text)))),
+            Outlet::Stream(encoder) => encoder.add_text(text, &mut self.out),
+            Outlet::Whole(reply) => reply.take(Event::Delta(Delta::Text(Cow::Borrowed(text.said())))),
         }
     }
 

@@ -99,6 +99,18 @@ impl ReplyTranslator {
         &self.guard.exit.out
     }
 
+    /// The same for one event of a stream that tells nothing but more text, in the very words of an earlier one; `None` for
+    /// any other bytes, which are not taken.
+    pub fn more(&mut self, event: &[u8]) -> Option<&[u8]> {
+        let Input::Sse(reader) = &self.input else { return None };
+        if self.choices.is_some() || self.guard.exit.ended || !reader.is_between() {
+            return None;
+        }
+        let data = event.strip_prefix(b"data: ")?.strip_suffix(b"\n\n")?;
+        self.guard.exit.out.clear();
+        self.decoder.more(data, &mut self.guard).then_some(&self.guard.exit.out)
+    }
+
     /// The upstream ended: returns the rest. A reply without its end gets the client format's error.
     pub fn finish(&mut self) -> Vec<u8> {
         if let Some(choices) = &mut self.choices {
