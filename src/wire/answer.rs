@@ -32,7 +32,7 @@ impl<'json: 'a, 'a> InPlace<'json> for Answer<'a> {
                 } else {
                     Text::from(Cow::Borrowed(json.value()?))
                 };
-                self.members.push((key, value));
+                self.members.push((key.into_text(), value));
                 Some(())
             })
         })?;

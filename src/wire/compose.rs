@@ -286,6 +286,27 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_joined_by_an_empty_line() {
+        let texts = [Text::Plain("a\"\n".into()), Text::Escaped("b\\n\u{2028}"), Text::Plain("c".into())];
+        for (count, want) in [(0, r#""""#), (1, r#""a\"\n""#), (3, r#""a\"\n\n\nb\n\u2028\n\nc""#)] {
+            let mut out = Vec::new();
+            put_paragraphs(&mut out, texts.iter().take(count));
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn keys_are_written_as_they_are_where_they_are_ours_and_escaped_where_they_are_not() {
+        let mut out = Vec::new();
+        obj(&mut out, |o| {
+            o.word("kind", "x");
+            o.any_raw("a\"b", "1");
+            o.int("n", 2);
+        });
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"kind":"x","a\"b":1,"n":2}"#);
+    }
+
+    #[test]
     fn numbers_come_out_as_they_went_in() {
         for text in ["0", "1", "0.5", "18446744073709551615"] {
             let num: Num = serde_json::from_str(text).unwrap();

@@ -126,9 +126,9 @@ fn prefix(turns: &Turns<'_>) -> Option<u64> {
 fn add_turn(hash: &mut Hash, cursor: &mut Cursor<'_>) -> Option<bool> {
     let (mut role, mut content) = (None, None);
     cursor.members(|cursor, name| {
-        let place = match &*name {
-            "role" => &mut role,
-            "content" | "parts" => &mut content,
+        let place = match name.as_bytes() {
+            b"role" => &mut role,
+            b"content" | b"parts" => &mut content,
             _ => return cursor.skip(),
         };
         // Which one counts, were there two, is for the provider to say.
@@ -153,7 +153,7 @@ fn add_content(hash: &mut Hash, content: &str) {
         }
         cursor.members(|cursor, name| {
             let value = cursor.value()?;
-            if name != "cache_control" {
+            if name.as_bytes() != b"cache_control" {
                 with_blocks.part(name.as_bytes());
                 with_blocks.part(value.as_bytes());
             }
@@ -198,7 +198,7 @@ fn find<'a>(cursor: &mut Cursor<'a>, name: &str) -> Option<Option<&'a str>> {
     let mut found = None;
     cursor.members(|cursor, key| {
         let value = cursor.value()?;
-        if key == name && found.is_none() {
+        if key.as_bytes() == name.as_bytes() && found.is_none() {
             found = Some(value);
         }
         Some(())

@@ -31,6 +31,25 @@ pub(crate) enum Escapes {
     Numbers,
 }
 
+/// The name of a member.
+#[derive(Clone, Debug)]
+pub(crate) struct Key<'a>(Cow<'a, [u8]>);
+
+impl<'a> Key<'a> {
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_text(self) -> Cow<'a, str> {
+        match self.0 {
+            Cow::Borrowed(name) => std::str::from_utf8(name).map(Cow::Borrowed),
+            Cow::Owned(name) => std::str::from_utf8(&name).map(|name| Cow::Owned(name.to_owned())),
+        }
+        .unwrap_or_default()
+    }
+}
+
 /// The inside of a string as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quoted<'a> {
@@ -120,43 +139,71 @@ impl<'a> Cursor<'a> {
     /// Walks over a string.
     #[inline]
     pub(crate) fn string(&mut self) -> Option<Quoted<'a>> {
-        self.sign(b'"')?;
-        let from = self.at;
-        let escapes = self.rest_of_string()?;
-        Some(Quoted { inside: self.text.get(from..self.at - 1)?, escapes })
+        match self.plain_string() {
+            Some(inside) => Some(Quoted { inside, escapes: Escapes::None }),
+            None => self.any_string(),
+        }
     }
 
-    /// Walks over a string's inside and its end; what it holds. Most strings are keys or words, and end near at hand.
-    #[inline]
-    fn rest_of_string(&mut self) -> Option<Escapes> {
-        if let Some(near) = self.rest()?.first_chunk::<8>() {
-            let found = swar::is_escaped(u64::from_le_bytes(*near));
-            let length = found.trailing_zeros() as usize / 8;
-            if near.get(length) == Some(&b'"') {
-                self.at += length + 1;
-                return Some(Escapes::None);
-            }
-        }
-        self.rest_of_longer_string()
+    /// The inside of a short string without escapes, as most are, which is then walked over; stays before any other.
+    #[inline(never)]
+    fn plain_string(&mut self) -> Option<&'a str> {
+        self.peek()?;
+        let length = swar::quoted(self.rest()?.strip_prefix(b"\"")?)?;
+        let from = self.at + 1;
+        let inside = self.text.get(from..from + length)?;
+        self.at = from + length + 1;
+        Some(inside)
     }
 
     #[inline(never)]
-    fn rest_of_longer_string(&mut self) -> Option<Escapes> {
-        let mut escapes = Escapes::None;
+    fn any_string(&mut self) -> Option<Quoted<'a>> {
+        self.sign(b'"')?;
+        let (from, mut escapes) = (self.at, Escapes::None);
         loop {
-            let from = self.at;
-            self.at += swar::find_escaped(self.rest()?)?;
-            match self.next_byte()? {
-                b'"' | b'\\' if self.has_controls && has_control(self.text.as_bytes().get(from..self.at)?) => {
-                    return None;
-                }
-                b'"' => break,
-                b'\\' => escapes = self.escape(escapes)?,
-                _ => return None,
+            let plain = self.at;
+            self.at += memchr::memchr2(b'"', b'\\', self.rest()?)?;
+            if self.has_controls && has_control(self.text.as_bytes().get(plain..self.at)?) {
+                return None;
             }
+            if self.next_byte() == Some(b'"') {
+                break;
+            }
+            escapes = self.escape(escapes)?;
         }
         self.at += 1;
-        Some(escapes)
+        Some(Quoted { inside: self.text.get(from..self.at - 1)?, escapes })
+    }
+
+    /// Walks over a short key without escapes, as most are, and over the colon right behind it; stays before any other.
+    #[inline(never)]
+    fn plain_key(&mut self) -> Option<&'a [u8]> {
+        self.peek()?;
+        let inside = self.rest()?.strip_prefix(b"\"")?;
+        let length = swar::quoted_key(inside)?;
+        let (key, [b'"', b':', ..]) = inside.split_at_checked(length)? else { return None };
+        self.at += length + 3;
+        Some(key)
+    }
+
+    #[inline(never)]
+    fn any_key(&mut self) -> Option<Key<'a>> {
+        let key = match self.string()?.said()? {
+            Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+            Cow::Owned(key) => Cow::Owned(key.into_bytes()),
+        };
+        self.sign(b':').map(|()| Key(key))
+    }
+
+    #[inline(never)]
+    fn skip_string(&mut self) -> Option<()> {
+        self.peek()?;
+        let plain = self.rest()?.strip_prefix(b"\"").and_then(swar::quoted);
+        match plain {
+            Some(length) => self.at += length + 2,
+            None => drop(self.any_string()?),
+        }
+        Some(())
     }
 
     /// Walks over an escape; what the string holds with it.
@@ -234,16 +281,18 @@ impl<'a> Cursor<'a> {
 
     /// Walks over an object: `each` gets every key and must walk over its value.
     #[inline]
-    pub(crate) fn members(&mut self, mut each: impl FnMut(&mut Self, Cow<'a, str>) -> Option<()>) -> Option<()> {
+    pub(crate) fn members(&mut self, mut each: impl FnMut(&mut Self, Key<'a>) -> Option<()>) -> Option<()> {
         self.sign(b'{')?;
         if self.sign(b'}').is_some() {
             return Some(());
         }
         self.enter()?;
         loop {
-            let key = self.string()?;
-            self.sign(b':')?;
-            each(self, key.said()?)?;
+            let key = match self.plain_key() {
+                Some(key) => Key(Cow::Borrowed(key)),
+                None => self.any_key()?,
+            };
+            each(self, key)?;
             if self.sign(b',').is_none() {
                 self.depth -= 1;
                 return self.sign(b'}');
@@ -305,10 +354,7 @@ impl<'a> Cursor<'a> {
         let mut open = Brackets::default();
         loop {
             match self.peek()? {
-                b'"' => {
-                    self.at += 1;
-                    self.rest_of_string()?;
-                }
+                b'"' => self.skip_string()?,
                 bracket @ (b'{' | b'[') => {
                     self.at += 1;
                     // The brackets of a kind lie two apart.
@@ -361,8 +407,10 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn key(&mut self) -> Option<()> {
-        self.sign(b'"')?;
-        self.rest_of_string()?;
+        if self.plain_key().is_some() {
+            return Some(());
+        }
+        self.skip_string()?;
         self.sign(b':')
     }
 }

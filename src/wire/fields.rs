@@ -335,7 +335,7 @@ impl<'a> Members<'a> {
 impl<'json: 'a, 'a> InPlace<'json> for Members<'a> {
     fn take(&mut self, json: &mut Cursor<'json>) -> Option<()> {
         json.members(|json, key| {
-            self.0.push((key, Json(json.value()?)));
+            self.0.push((key.into_text(), Json(json.value()?)));
             Some(())
         })
     }
@@ -374,13 +374,13 @@ macro_rules! wire_struct {
 
         impl<'json: 'a, 'a> $crate::wire::in_place::InPlace<'json> for $name<'a> {
             fn take(&mut self, json: &mut $crate::wire::cursor::Cursor<'json>) -> Option<()> {
-                json.members(|json, key| match &*key {
-                    $( $($key)|+ => $crate::wire::in_place::InPlace::take(&mut self.$field, json), )*
+                json.members(|json, key| match key.as_bytes() {
+                    $( name if $( name == $key.as_bytes() )||+ => $crate::wire::in_place::InPlace::take(&mut self.$field, json), )*
                     _ => {
                         let mut value = $crate::wire::fields::Json::default();
                         $crate::wire::in_place::InPlace::take(&mut value, json)?;
                         if value.get() != "null" {
-                            self.extra.push((key, value));
+                            self.extra.push((key.into_text(), value));
                         }
                         Some(())
                     }

@@ -24,7 +24,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(start: &BlockStart<'_>) -> Kind {
+    pub(crate) fn of(start: &BlockStart<'_>) -> Kind {
         match start {
             BlockStart::Text => Kind::Text,
             BlockStart::Thinking => Kind::Thinking,
@@ -121,7 +121,7 @@ impl Opener {
     }
 
     /// Whether a block of this kind is open.
-    pub(crate) fn is_open(&self, start: &BlockStart<'_>) -> bool {
+    fn is_open(&self, start: &BlockStart<'_>) -> bool {
         self.open == Some(Kind::of(start))
     }
 

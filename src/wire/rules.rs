@@ -52,7 +52,7 @@ pub(crate) fn restyle_id(id: &str, prefix: &str) -> String {
         return id.to_owned();
     }
     let rest = KNOWN.iter().find_map(|known| id.strip_prefix(known)).unwrap_or(id);
-    format!("{prefix}{rest}")
+    [prefix, rest].concat()
 }
 
 /// Tool names that had to be changed for the provider, to be changed back in the reply.

@@ -30,15 +30,17 @@ enum Hole {
 /// An event with holes; `T` is what else was read of it.
 #[derive(Debug)]
 pub(crate) struct Stencil<T> {
-    pattern: Vec<u8>,
-    holes: Vec<(Range<usize>, Hole)>,
+    /// What stands around the holes, one part behind the other.
+    solid: Vec<u8>,
+    /// The holes, each with the length of the part before it.
+    holes: Vec<(usize, Hole)>,
     rest: Option<T>,
     misses: u8,
 }
 
 impl<T> Default for Stencil<T> {
     fn default() -> Self {
-        Stencil { pattern: Vec::new(), holes: Vec::new(), rest: None, misses: 0 }
+        Stencil { solid: Vec::new(), holes: Vec::new(), rest: None, misses: 0 }
     }
 }
 
@@ -55,14 +57,12 @@ impl<'d> Inside<'d> {
     /// Reads up to the string's end; gives what lies behind it, too. Most strings are a word.
     #[inline]
     fn read(bytes: &'d [u8]) -> Option<(Self, &'d [u8])> {
-        if let Some(near) = bytes.first_chunk::<8>() {
-            let word = u64::from_le_bytes(*near);
-            let length = (swar::is_escaped(word) | swar::is_foreign(word)).trailing_zeros() as usize / 8;
-            if near.get(length) == Some(&b'"') {
-                return bytes.split_at_checked(length).map(|(inside, behind)| (Inside::Ascii(inside), behind));
-            }
+        let word = swar::first_word(bytes);
+        let length = (swar::is_escaped(word) | swar::is_foreign(word)).trailing_zeros() as usize / 8;
+        match bytes.split_at_checked(length) {
+            Some((inside, behind @ [b'"', ..])) => Some((Inside::Ascii(inside), behind)),
+            Some(_) | None => Inside::read_longer(bytes),
         }
-        Inside::read_longer(bytes)
     }
 
     #[inline(never)]
@@ -93,10 +93,13 @@ impl<T: Copy> Stencil<T> {
         Some((text, rest))
     }
 
+    #[inline]
     fn text_of<'d>(&self, event: &'d [u8]) -> Option<Inside<'d>> {
-        let (mut left, mut from, mut text) = (event, 0, None);
-        for (at, hole) in &self.holes {
-            left = left.strip_prefix(self.pattern.get(from..at.start)?)?;
+        let (mut left, mut solid, mut text) = (event, self.solid.as_slice(), None);
+        for (length, hole) in &self.holes {
+            let (part, others) = solid.split_at_checked(*length)?;
+            solid = others;
+            left = left.strip_prefix(part)?;
             left = match hole {
                 Hole::Text => {
                     let (inside, behind) = Inside::read(left)?;
@@ -106,9 +109,8 @@ impl<T: Copy> Stencil<T> {
                 Hole::Padding => Inside::read(left)?.1,
                 Hole::Count | Hole::Space => left.get(hole.length(left)?..)?,
             };
-            from = at.end;
         }
-        text.filter(|_| self.pattern.get(from..) == Some(left))
+        text.filter(|_| left == solid)
     }
 
     /// Learns from an event that was read in full, whose text stands there in quotes.
@@ -126,23 +128,35 @@ impl<T: Copy> Stencil<T> {
         if event.get(said.clone()) != Some(text.as_bytes()) {
             return;
         }
-        self.pattern.clear();
-        self.pattern.extend_from_slice(event);
-        self.holes.clear();
-        self.holes.push((said, Hole::Text));
+        let mut holes = vec![(said, Hole::Text)];
         // A key with both its quotes cannot stand inside a string, so that what is found is one.
         for (key, hole) in [(&SERIAL, Hole::Count), (&PADDING, Hole::Padding)] {
             let Some(from) = key.find(event).map(|at| at + key.needle().len()) else { continue };
             let length = event.get(from..).and_then(|value| hole.length(value));
-            self.holes.extend(length.map(|length| (from..from + length, hole)));
+            holes.extend(length.map(|length| (from..from + length, hole)));
         }
         let end = event.len().saturating_sub(1);
         let spaces = event.iter().rev().skip(1).take_while(|byte| **byte == b' ').count();
         if event.last() == Some(&b'}') && spaces > 0 {
-            self.holes.push((end - spaces..end, Hole::Space));
+            holes.push((end - spaces..end, Hole::Space));
         }
-        self.holes.sort_by_key(|(at, _)| at.start);
+        holes.sort_by_key(|(at, _)| at.start);
+        self.cut(event, &holes);
         self.rest = Some(rest);
+    }
+
+    /// Takes over what stands around the holes.
+    fn cut(&mut self, event: &[u8], holes: &[(Range<usize>, Hole)]) {
+        self.solid.clear();
+        self.holes.clear();
+        let mut from = 0;
+        for (at, hole) in holes {
+            let part = event.get(from..at.start).unwrap_or_default();
+            self.solid.extend_from_slice(part);
+            self.holes.push((part.len(), *hole));
+            from = at.end;
+        }
+        self.solid.extend_from_slice(event.get(from..).unwrap_or_default());
     }
 }
 
@@ -255,7 +269,7 @@ mod tests {
             assert_eq!(text(&mut stencil, &event), None);
             stencil.learn(event.as_bytes(), event.get(event.len() - 3..event.len() - 2).unwrap(), 7);
         }
-        assert!(stencil.pattern.starts_with(br#"{"n":15"#), "{:?}", String::from_utf8_lossy(&stencil.pattern));
+        assert!(stencil.solid.starts_with(br#"{"n":15"#), "{:?}", String::from_utf8_lossy(&stencil.solid));
     }
 
     proptest! {

@@ -49,18 +49,39 @@ pub(crate) fn before(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
     if found == 0 { bytes.len() } else { words.len() * 8 + found.trailing_zeros() as usize / 8 }
 }
 
-/// Where the first quote or backslash is, or a control character before it; one that is far away may be passed over.
-/// Looks near at hand first: most of what is searched is short, and a search in big strides takes longer to begin.
+/// How long the inside of a JSON string is that begins here, if it is short and has no escapes.
 #[inline]
-pub(crate) fn find_escaped(bytes: &[u8]) -> Option<usize> {
-    const NEAR_WORDS: usize = 5;
-    for (at, word) in bytes.as_chunks::<8>().0.iter().take(NEAR_WORDS).enumerate() {
-        let found = is_escaped(u64::from_le_bytes(*word));
+pub(crate) fn quoted(bytes: &[u8]) -> Option<usize> {
+    near(bytes, is_escaped).filter(|length| bytes.get(*length) == Some(&b'"'))
+}
+
+/// The same for a string in which no spaces are expected either, which is sooner told.
+#[inline]
+pub(crate) fn quoted_key(bytes: &[u8]) -> Option<usize> {
+    let marks = |word: u64| {
+        let backslash = word ^ (ONES * u64::from(b'\\'));
+        (word.wrapping_sub(ONES * 0x23) | backslash.wrapping_sub(ONES)) & !word & HIGH
+    };
+    near(bytes, marks).filter(|length| bytes.get(*length) == Some(&b'"'))
+}
+
+/// Where the first mark is, if it is near at hand.
+#[inline]
+fn near(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
+    const NEAR: usize = 40;
+    for (at, word) in bytes.get(..NEAR).unwrap_or(bytes).as_chunks::<8>().0.iter().enumerate() {
+        let found = marks(u64::from_le_bytes(*word));
         if found != 0 {
             return Some(at * 8 + found.trailing_zeros() as usize / 8);
         }
     }
-    memchr::memchr2(b'"', b'\\', bytes)
+    None
+}
+
+/// The first eight bytes as a word, filled up with spaces.
+#[inline]
+pub(crate) fn first_word(bytes: &[u8]) -> u64 {
+    bytes.first_chunk::<8>().map_or_else(|| short(bytes), |word| u64::from_le_bytes(*word))
 }
 
 /// Fewer than eight bytes as a word, filled up with spaces.
@@ -89,11 +110,14 @@ mod tests {
             prop_assert_eq!(before(&bytes, |word| is(word, b'"')), slow(|b| b == b'"'));
             prop_assert_eq!(before(&bytes, is_control), slow(|b| b < 0x20));
             prop_assert_eq!(before(&bytes, |word| is_but_for_bit_5(word, 0xc2)), slow(|b| matches!(b, 0xc2 | 0xe2)));
-            let is_quote = |b: &u8| matches!(b, b'"' | b'\\');
-            match find_escaped(&bytes) {
-                Some(at) if bytes[at] < 0x20 => prop_assert!(!bytes[..at].iter().any(is_quote)),
-                found => prop_assert_eq!(found, bytes.iter().position(is_quote)),
-            }
+            let end = slow(|b| matches!(b, b'"' | b'\\' | 0..0x20));
+            prop_assert!(quoted(&bytes).is_none_or(|length| length == end && bytes.get(end) == Some(&b'"')));
+            prop_assert!(bytes.get(end) != Some(&b'"') || end + 8 > bytes.len() || quoted(&bytes) == Some(end));
+            let is_quote = |length| length == end && bytes.get(end) == Some(&b'"');
+            prop_assert!(quoted_key(&bytes).is_none_or(is_quote));
+            let mut first = [b' '; 8];
+            first.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
+            prop_assert_eq!(first_word(&bytes).to_le_bytes(), first);
             let any = |word| is(word, b'\\') | is_control(word);
             prop_assert_eq!(before(&bytes, any), slow(|b| b == b'\\' || b < 0x20));
             prop_assert_eq!(before(&bytes, is_escaped), slow(|b| matches!(b, b'"' | b'\\' | 0..0x20)));

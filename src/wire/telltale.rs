@@ -79,16 +79,35 @@ impl Keys {
     pub(crate) fn said<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
         self.0.said(json)
     }
+
+    /// Where the names of the keys end that stand there in their quotes, as a key or as a text; in their order.
+    pub(crate) fn ends<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        self.0.ends(json)
+    }
 }
 
 impl Finders {
     fn said<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
         let is_said = move |end| value(json, end).is_some_and(|value| !value.starts_with(b"null"));
+        self.found(json).filter(move |(_, end)| is_said(*end)).map(|(key, _)| key)
+    }
+
+    fn ends<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        // What is not found together is not found in its order.
+        let mut apart: Vec<usize> =
+            if self.together.is_none() { self.found(json).map(|(_, end)| end).collect() } else { Vec::new() };
+        apart.sort_unstable();
+        let together = self.found(json).filter(|_| self.together.is_some()).map(|(_, end)| end);
+        apart.into_iter().chain(together)
+    }
+
+    /// Each place where one of them stands: which one it is, and where it ends.
+    fn found<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = (usize, usize)> + 'a {
         let together = self.together.as_ref().map(|together| together.find_iter(json));
         let together = together.into_iter().flatten().map(|found| (found.pattern().as_usize(), found.end()));
         let alone = self.words.iter().enumerate().filter(|_| self.together.is_none());
         let alone = alone.flat_map(|(key, word)| word.find_iter(json).map(move |at| (key, at + word.needle().len())));
-        together.chain(alone).filter(move |(_, end)| is_said(*end)).map(|(key, _)| key)
+        together.chain(alone)
     }
 
     pub(crate) fn new(keys: &'static [&'static str]) -> Finders {
@@ -161,6 +180,13 @@ mod tests {
                 (r#"{"error":1}"#, vec![1]),
                 ("", vec![]),
             ] {
+                let ends: Vec<_> = finders.ends(json.as_bytes()).collect();
+                assert!(
+                    ends.is_sorted()
+                        && ends.iter().all(|end| json[..*end].ends_with("e\"") || json[..*end].ends_with("r\"")),
+                    "{json}"
+                );
+                assert_eq!(ends.len(), json.matches("\"usage\"").count() + json.matches("\"error\"").count(), "{json}");
                 let mut found: Vec<_> = finders.said(json.as_bytes()).collect();
                 found.sort_unstable();
                 assert_eq!(found, said, "{json}");

@@ -92,7 +92,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Fields::default();
                 while let Some((name, value)) = object.next_entry::<Str<'de>, Json<'de>>()? {
-                    fields.note(&name, value.get());
+                    fields.note(name.as_bytes(), value.get());
                 }
                 Ok(fields)
             }
@@ -117,11 +117,11 @@ impl<'a> Fields<'a> {
     /// Reads the object that comes next.
     fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
         let mut fields = Fields::default();
-        cursor.members(|cursor, name| cursor.value().map(|value| fields.note(&name, value)))?;
+        cursor.members(|cursor, name| cursor.value().map(|value| fields.note(name.as_bytes(), value)))?;
         Some(fields)
     }
 
-    fn note(&mut self, name: &str, value: &'a str) {
+    fn note(&mut self, name: &[u8], value: &'a str) {
         if let Some(place) = self.told(name) {
             *place = Some(value);
         } else if let Some((label, place)) = self.place(name) {
@@ -132,17 +132,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn place(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a str>)> {
+    fn place(&mut self, name: &[u8]) -> Option<(&'static str, &mut Option<&'a str>)> {
         Some(match name {
-            "model" => ("model", &mut self.model),
-            "stream" => ("stream", &mut self.stream),
-            "max_tokens" => ("max_tokens", &mut self.max_tokens),
-            "max_completion_tokens" => ("max_completion_tokens", &mut self.max_completion_tokens),
-            "max_output_tokens" | "maxOutputTokens" => ("max_output_tokens", &mut self.max_output_tokens),
-            "prompt" => ("prompt", &mut self.prompt),
-            "generation_config" | "generationConfig" => ("generationConfig", &mut self.generation_config),
-            "requests" => ("requests", &mut self.requests),
-            "generate_content_request" | "generateContentRequest" => {
+            b"model" => ("model", &mut self.model),
+            b"stream" => ("stream", &mut self.stream),
+            b"max_tokens" => ("max_tokens", &mut self.max_tokens),
+            b"max_completion_tokens" => ("max_completion_tokens", &mut self.max_completion_tokens),
+            b"max_output_tokens" | b"maxOutputTokens" => ("max_output_tokens", &mut self.max_output_tokens),
+            b"prompt" => ("prompt", &mut self.prompt),
+            b"generation_config" | b"generationConfig" => ("generationConfig", &mut self.generation_config),
+            b"requests" => ("requests", &mut self.requests),
+            b"generate_content_request" | b"generateContentRequest" => {
                 ("generateContentRequest", &mut self.generate_content_request)
             }
             _ => return None,
@@ -150,15 +150,15 @@ impl<'a> Fields<'a> {
     }
 
     /// The places of what tells the conversation. It may stand there twice: which one counts is for the provider to say.
-    fn told(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
+    fn told(&mut self, name: &[u8]) -> Option<&mut Option<&'a str>> {
         Some(match name {
-            "messages" | "input" | "contents" => &mut self.told.turns,
-            "system" | "instructions" | "systemInstruction" | "system_instruction" => &mut self.told.system,
-            "tools" => &mut self.told.tools,
-            "metadata" => &mut self.told.metadata,
-            "prompt_cache_key" | "cachedContent" | "cached_content" => &mut self.told.cache_key,
-            "previous_response_id" => &mut self.told.previous_response_id,
-            "conversation" => &mut self.told.conversation,
+            b"messages" | b"input" | b"contents" => &mut self.told.turns,
+            b"system" | b"instructions" | b"systemInstruction" | b"system_instruction" => &mut self.told.system,
+            b"tools" => &mut self.told.tools,
+            b"metadata" => &mut self.told.metadata,
+            b"prompt_cache_key" | b"cachedContent" | b"cached_content" => &mut self.told.cache_key,
+            b"previous_response_id" => &mut self.told.previous_response_id,
+            b"conversation" => &mut self.told.conversation,
             _ => return None,
         })
     }

@@ -64,7 +64,7 @@ impl<'json> InPlace<'json> for Part {
         json.members(|json, name| {
             let mut value = Filled::default();
             value.take(json)?;
-            self.0 |= value.0 && name != "thought";
+            self.0 |= value.0 && name.as_bytes() != b"thought";
             Some(())
         })
     }

@@ -127,13 +127,13 @@ impl Decoder {
 
     /// Takes the text of a chunk that is like an earlier one.
     fn add(&mut self, inside: Inside<'_>, is_thought: bool, sink: &mut dyn Sink) {
-        let start = if is_thought { BlockStart::Thinking } else { BlockStart::Text };
-        let goes_on = self.goes_on(&start);
+        let goes_on = self.goes_on(if is_thought { Kind::Thinking } else { Kind::Text });
         match inside {
             Inside::Ascii(b"") | Inside::Other("") => {}
             Inside::Ascii(text) if goes_on => sink.add_text(Piece::Ascii(text)),
             Inside::Other(text) if goes_on && is_plain(text) => sink.add_text(Piece::Plain(text)),
             Inside::Ascii(_) | Inside::Other(_) => {
+                let start = if is_thought { BlockStart::Thinking } else { BlockStart::Text };
                 let mut said = std::mem::take(&mut self.said);
                 self.text(start, Cow::Borrowed(unescape(inside.as_str(), &mut said)), sink);
                 self.said = said;
@@ -279,8 +279,8 @@ impl Decoder {
     }
 
     /// Whether text of this kind comes right behind what came before.
-    fn goes_on(&self, start: &BlockStart<'_>) -> bool {
-        self.opener.is_open(start) && self.logprobs.is_empty()
+    fn goes_on(&self, kind: Kind) -> bool {
+        self.opener.open() == Some(kind) && self.logprobs.is_empty()
     }
 
     fn some_text(&mut self, start: BlockStart<'_>, text: Option<&str>, sink: &mut dyn Sink) {
@@ -291,7 +291,7 @@ impl Decoder {
         if text.is_empty() {
             return;
         }
-        if self.goes_on(&start) {
+        if self.goes_on(Kind::of(&start)) {
             return sink.add_text(Piece::Any(&text));
         }
         if self.opener.open() == Some(Kind::Call) && !self.can_open() {

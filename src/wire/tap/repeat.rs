@@ -3,25 +3,25 @@
 //! A stream says the same hundreds of times around each piece of its answer. What has once been found to tell nothing but a
 //! piece is not searched again: comparing costs a tenth of that.
 
-use crate::wire::swar;
-use memchr::{memchr, memmem::Finder};
-use std::{ops::Range, sync::LazyLock};
+use crate::wire::{
+    swar,
+    telltale::{Keys, keys},
+};
+use memchr::memchr;
+use std::ops::Range;
 
 /// Keys of the texts that may differ: pieces of an answer in any format, and the padding beside them.
-static KEYS: LazyLock<[Finder<'static>; 9]> = LazyLock::new(|| {
-    [
-        "\"content\"",
-        "\"reasoning_content\"",
-        "\"reasoning\"",
-        "\"arguments\"",
-        "\"text\"",
-        "\"thinking\"",
-        "\"partial_json\"",
-        "\"delta\"",
-        "\"obfuscation\"",
-    ]
-    .map(Finder::new)
-});
+static KEYS: Keys = keys!(
+    "content",
+    "reasoning_content",
+    "reasoning",
+    "arguments",
+    "text",
+    "thinking",
+    "partial_json",
+    "delta",
+    "obfuscation"
+);
 /// Longer events are not kept.
 const MOST_BYTES: usize = 2 * 1024;
 /// After so many events in a row that were unlike the one before, no more are kept: something in this stream always changes.
@@ -30,9 +30,10 @@ const PATIENCE: u8 = 8;
 /// The last event that told nothing but a piece of the answer.
 #[derive(Debug, Default)]
 pub(super) struct Repeat {
-    event: Vec<u8>,
-    /// The texts in it that may differ, without their quotes.
-    gaps: Vec<Range<usize>>,
+    /// What is the same in all that are like it, one part behind the other.
+    same: Vec<u8>,
+    /// How long those parts are. Between each two stands a text that may differ, in its quotes.
+    parts: Vec<usize>,
     /// Whether its lines end in LFs alone, so that one like it ends where it ends wherever the stream was cut.
     is_delimited: bool,
     unlike: u8,
@@ -50,35 +51,40 @@ impl Repeat {
     }
 
     fn length(&mut self, bytes: &[u8]) -> Option<usize> {
-        if self.gaps.is_empty() {
-            return None;
+        let (first, others) = self.parts.split_first()?;
+        let (first, mut same) = self.same.split_at_checked(*first)?;
+        let mut rest = bytes.strip_prefix(first)?;
+        for part in others {
+            let (part, behind) = same.split_at_checked(*part)?;
+            rest = rest.get(text_length(rest)?..)?.strip_prefix(part)?;
+            same = behind;
         }
-        let (mut rest, mut from) = (bytes, 0);
-        for gap in &self.gaps {
-            rest = rest.strip_prefix(self.event.get(from..gap.start)?)?;
-            rest = rest.get(text_length(rest)?..)?;
-            from = gap.end;
-        }
-        rest = rest.strip_prefix(self.event.get(from..)?)?;
         self.unlike = 0;
         Some(bytes.len() - rest.len())
     }
 
     /// Keeps an event that told nothing but a piece of the answer.
     pub(super) fn keep(&mut self, event: &[u8]) {
-        self.gaps.clear();
+        self.parts.clear();
         if self.unlike >= PATIENCE || event.len() > MOST_BYTES {
             return;
         }
         self.unlike += 1;
-        self.gaps.extend(KEYS.iter().flat_map(|key| {
-            let length = key.needle().len();
-            key.find_iter(event).filter_map(move |at| text(event, at + length))
-        }));
-        self.gaps.sort_unstable_by_key(|gap| gap.start);
         self.is_delimited = event.ends_with(b"\n\n") && memchr(b'\r', event).is_none();
-        self.event.clear();
-        self.event.extend_from_slice(event);
+        self.same.clear();
+        let mut from = 0;
+        for gap in KEYS.ends(event).filter_map(|key_end| text(event, key_end)) {
+            self.add(event.get(from..gap.start).unwrap_or_default());
+            from = gap.end;
+        }
+        if from > 0 {
+            self.add(event.get(from..).unwrap_or_default());
+        }
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        self.same.extend_from_slice(part);
+        self.parts.push(part.len());
     }
 }
 
@@ -92,13 +98,8 @@ fn text(event: &[u8], key_end: usize) -> Option<Range<usize>> {
 /// How long a text is that begins here, up to its closing quote. No text has a line end in it, and most are a word.
 #[inline]
 fn text_length(bytes: &[u8]) -> Option<usize> {
-    if let Some(near) = bytes.first_chunk::<8>() {
-        let length = swar::is_escaped(u64::from_le_bytes(*near)).trailing_zeros() as usize / 8;
-        if near.get(length) == Some(&b'"') {
-            return Some(length);
-        }
-    }
-    longer_text(bytes)
+    let length = swar::is_escaped(swar::first_word(bytes)).trailing_zeros() as usize / 8;
+    if length < 8 && bytes.get(length) == Some(&b'"') { Some(length) } else { longer_text(bytes) }
 }
 
 #[inline(never)]
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn a_name_inside_a_text_is_no_key() {
         let repeat = kept(br#"{"content":"the \"content\":\"x\" of it","finish_reason":""}"#);
-        assert_eq!(repeat.gaps.len(), 1);
+        assert_eq!(repeat.parts.len(), 2);
     }
 
     #[test]

@@ -238,6 +238,53 @@ fn stream(format: WireFormat, nl: &str) -> String {
     data.iter().map(|d| format!("data: {d}{nl}{nl}")).collect()
 }
 
+/// An event of an answer's midst: mostly a piece of it, at times something else.
+fn more(format: WireFormat, kind: usize, text: &str, nl: &str) -> String {
+    let text = serde_json::to_string(text).unwrap();
+    let (name, data) = match (format, kind) {
+        (_, 0) => ("", format!("{{\"error\":{{\"message\":{text}}}}}")),
+        (WireFormat::OpenaiChat, 1) => ("", format!("{{\"choices\":[{{\"delta\":{{\"reasoning\":{text}}}}}]}}")),
+        (WireFormat::OpenaiChat, _) => {
+            ("", format!("{{\"choices\":[{{\"delta\":{{\"content\":{text}}}}}],\"obfuscation\":\"x\"}}"))
+        }
+        (WireFormat::OpenaiResponses, _) => {
+            ("", format!("{{\"type\":\"response.output_text.delta\",\"delta\":{text}}}"))
+        }
+        (WireFormat::Anthropic, _) => (
+            "event: content_block_delta",
+            format!("{{\"type\":\"content_block_delta\",\"delta\":{{\"type\":\"text_delta\",\"text\":{text}}}}}"),
+        ),
+        (WireFormat::Gemini, _) => {
+            ("", format!("{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":{text}}}]}}}}]}}"))
+        }
+    };
+    let name = if name.is_empty() { String::new() } else { format!("{name}{nl}") };
+    format!("{name}data: {data}{nl}{nl}")
+}
+
+#[test]
+fn amid_an_answer_whole_events_like_the_last_one_go_on_at_once() {
+    let event = |text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    let mut tap = Tap::new(WireFormat::OpenaiChat, Shape::Sse, 1_000);
+    for text in ["a", "b"] {
+        assert!(!tap.goes_on(event(text).as_bytes()));
+        tap.feed(event(text).into());
+    }
+    for (piece, goes_on) in [
+        (event("c"), true),
+        ([event("d"), event("a longer one, \\\"quoted\\\" and \u{e9}")].concat(), true),
+        ([event("e"), "data: x".to_owned()].concat(), false),
+        (event("f").trim_end().to_owned(), false),
+        (event("a\nb"), false),
+        ("data: [DONE]\n\n".to_owned(), false),
+    ] {
+        assert_eq!(tap.goes_on(piece.as_bytes()), goes_on, "{piece}");
+    }
+    assert_eq!(tap.seen.events, 5);
+    tap.feed(Bytes::from_static(b"data: {"));
+    assert!(!tap.is_amid() && !tap.goes_on(event("g").as_bytes()));
+}
+
 proptest! {
     #[test]
     fn any_cut_shows_the_same_and_passes_every_byte(
@@ -264,6 +311,36 @@ proptest! {
             run(&mut whole, &[text.as_bytes()]);
             prop_assert_eq!(&tap.seen, &whole.seen);
             prop_assert_eq!(tap.seen.usage, Usage { input: Some(7), output: Some(2), ..Usage::default() });
+        }
+    }
+
+    #[test]
+    fn the_short_way_amid_an_answer_sees_the_same(
+        format in 0usize..4,
+        nl in prop::sample::select(vec!["\n", "\r\n"]),
+        events in prop::collection::vec((0usize..8, "[a-c \u{e9}\n\"\\\\\u{1}]{0,20}"), 0..24),
+        cuts in prop::collection::vec(0usize..3_000, 0..6),
+    ) {
+        let format = crate::wire::FORMATS[format].id();
+        let whole: String = events.iter().map(|(kind, text)| more(format, *kind, text, nl)).collect();
+        let text = format!("{}{whole}{}", stream(format, nl), stream(format, nl));
+        let mut ends: Vec<usize> = text.match_indices(&[nl, nl].concat()).map(|(at, end)| at + end.len()).collect();
+        ends.extend(cuts.into_iter().filter(|cut| *cut < text.len()));
+        ends.sort_unstable();
+        let (mut short, mut long) = (Tap::new(format, Shape::Sse, 100_000), Tap::new(format, Shape::Sse, 100_000));
+        let mut from = 0;
+        for end in ends {
+            let piece = &text.as_bytes()[from..end];
+            let amid = short.is_amid();
+            let passed = long.feed(Bytes::copy_from_slice(piece));
+            if short.goes_on(piece) {
+                prop_assert!(amid && passed == piece);
+            } else {
+                prop_assert_eq!(short.feed(Bytes::copy_from_slice(piece)), passed);
+            }
+            prop_assert_eq!(&short.seen, &long.seen);
+            prop_assert_eq!(short.at_boundary(), long.at_boundary());
+            from = end;
         }
     }
 

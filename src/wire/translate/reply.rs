@@ -187,3 +187,87 @@ impl ReplyTranslator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{FORMATS, tap::Tap};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    /// A chunk of a chat stream: mostly more text, at times anything else.
+    fn chunk(kind: usize, text: &str, pad: usize) -> String {
+        let (text, pad) = (serde_json::to_string(text).unwrap(), "x".repeat(pad));
+        let delta = |delta: &str, rest: &str| {
+            format!("{{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{{{delta}}}}}]{rest}}}")
+        };
+        let padding = format!(",\"obfuscation\":\"{pad}\"");
+        match kind {
+            0 => delta(&format!("\"content\":{text}"), ""),
+            1 => delta(&format!("\"reasoning_content\":{text}"), ""),
+            2 => delta(
+                "\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]",
+                "",
+            ),
+            3 => delta(&format!("\"content\":{text}"), ",\"object\":\"error\",\"message\":\"m\""),
+            4 => delta("", ",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}"),
+            5 => "{\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}".to_owned(),
+            6 => "{\"error\":{\"message\":\"busy\"}}".to_owned(),
+            7 => "[DONE]".to_owned(),
+            8 => delta(&format!("\"content\":{text}"), ",\n\"late\":1"),
+            _ => delta(&format!("\"content\":{text}"), &padding),
+        }
+    }
+
+    fn parts(to: WireFormat) -> (Tap, ReplyTranslator) {
+        let context = Context { model: "m".to_owned(), stream_usage: true, ..Context::default() };
+        let shapes = (Shape::Sse, Shape::Sse);
+        let translator = ReplyTranslator::new(WireFormat::OpenaiChat, to, shapes, context).unwrap();
+        (Tap::new(WireFormat::OpenaiChat, Shape::Sse, 1 << 20), translator)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_the_short_way_says_the_same_and_is_only_more_of_the_answer(
+            to in 0usize..4,
+            chunks in prop::collection::vec((0usize..60, "[ab \u{e9}\n\"\\\\\u{2028}\u{1}]{0,12}", 0usize..9, any::<bool>()), 0..24),
+        ) {
+            let ((mut tap, mut translator), (mut full_tap, mut full)) = (parts(FORMATS[to].id()), parts(FORMATS[to].id()));
+            let mut piece = String::new();
+            for (kind, text, pad, ends) in chunks {
+                piece += &format!("data: {}\n\n", chunk(kind, &text, pad));
+                if !ends {
+                    continue;
+                }
+                let wanted = full.feed(&full_tap.feed(Bytes::from(piece.clone()))).to_vec();
+                let short = if tap.is_amid() { translator.more(piece.as_bytes()).map(<[u8]>::to_vec) } else { None };
+                if short.is_some() {
+                    tap.count(piece.len());
+                }
+                let said = short.unwrap_or_else(|| translator.feed(&tap.feed(Bytes::from(piece.clone()))).to_vec());
+                prop_assert_eq!(String::from_utf8(said).unwrap(), String::from_utf8(wanted).unwrap());
+                prop_assert_eq!(&tap.seen, &full_tap.seen);
+                piece.clear();
+            }
+            prop_assert_eq!(translator.finish(), full.finish());
+            prop_assert_eq!(translator.losses(), full.losses());
+        }
+    }
+
+    #[test]
+    fn most_of_a_stream_is_taken_the_short_way() {
+        let (mut tap, mut translator) = parts(WireFormat::Anthropic);
+        let mut short = 0;
+        for n in 0..50 {
+            let piece = format!("data: {}\n\n", chunk(9, "a word", n % 5));
+            if tap.is_amid() && translator.more(piece.as_bytes()).is_some() {
+                short += 1;
+                tap.count(piece.len());
+            } else {
+                translator.feed(&tap.feed(Bytes::from(piece)));
+            }
+        }
+        assert_eq!((short, tap.seen.events), (48, 50));
+        assert!(translator.more(b"data: {}").is_none());
+    }
+}
