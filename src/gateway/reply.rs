@@ -168,13 +168,18 @@ impl Reply {
 
     /// Whether it is amid what goes to the client, where a piece that brings nothing but more of the answer changes nothing.
     pub(super) fn is_amid(&self) -> bool {
-        self.committed && self.answering && self.told_boundary == Some(true) && self.tap.is_amid()
+        self.is_open() && self.tap.is_amid()
+    }
+
+    /// Whether it goes to the client piece by piece, and the adapter knows that it may put something between them.
+    fn is_open(&self) -> bool {
+        self.committed && self.answering && self.told_boundary == Some(true)
     }
 
     /// Takes a piece amid the answer that brings nothing but more of it, and goes on as it is. Whether it is one; else it is
     /// not taken.
     pub(super) fn goes_on(&mut self, piece: &[u8]) -> bool {
-        let goes_on = self.committed && self.answering && self.told_boundary == Some(true) && self.tap.goes_on(piece);
+        let goes_on = self.is_open() && self.tap.goes_on(piece);
         self.bytes += if goes_on { piece.len() } else { 0 };
         goes_on
     }
