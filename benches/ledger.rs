@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot be set up has to stop")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use std::{fs, hint::black_box, path::PathBuf, time::Duration};
+use std::{fs, hint::black_box, path::PathBuf, sync::LazyLock, time::Duration};
 use sub2api::{
     clock::Clock,
     config::Config,
@@ -29,20 +29,38 @@ fn usage() -> Usage {
     Usage { input: Some(1_200), cache_read: Some(30_000), output: Some(700), reasoning: Some(200), ..Usage::default() }
 }
 
-/// A row as the gateway makes them; users, accounts and models are those of a busy team.
-fn entry(exchange: u64) -> Entry {
+/// The names of a busy team's users and accounts, and ids of requests.
+struct Names {
+    users: Vec<String>,
+    accounts: Vec<String>,
+    requests: Vec<String>,
+}
+
+static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
+    users: (0..50).map(|user| format!("user-{user}")).collect(),
+    accounts: (0..8).map(|account| format!("account-{account}")).collect(),
+    requests: (0..20_000).map(|request| format!("req_{request:024x}")).collect(),
+});
+
+/// One of a list, in turn.
+fn turn(list: &[String], at: u64) -> &str {
+    list.get(at as usize % list.len()).unwrap()
+}
+
+/// A row as the gateway makes them.
+fn entry(exchange: u64) -> Entry<'static> {
     Entry {
         began: Clock::System.now().unix_millis(),
         exchange,
         attempt: 1,
-        request: format!("req_{exchange:024x}").into(),
-        user: format!("user-{}", exchange % 50),
-        key: "c00397de".into(),
-        account: format!("account-{}", exchange % 8),
+        request: turn(&NAMES.requests, exchange),
+        user: turn(&NAMES.users, exchange),
+        key: "c00397de",
+        account: turn(&NAMES.accounts, exchange),
         provider: "anthropic",
         call: "messages",
-        model: "claude-sonnet-4-5".into(),
-        served: "claude-sonnet-4-5-20250929".into(),
+        model: "claude-sonnet-4-5",
+        served: "claude-sonnet-4-5-20250929",
         client_format: "anthropic",
         upstream_format: "anthropic",
         stream: true,
@@ -55,7 +73,7 @@ fn entry(exchange: u64) -> Entry {
         total_micros: 9_000_000,
         bytes_in: 120_000,
         bytes_out: 20_000,
-        client: "10.0.0.7".into(),
+        client: "10.0.0.7",
     }
 }
 

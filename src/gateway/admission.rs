@@ -7,7 +7,6 @@ use super::{exchange::Exchange, state::Shared};
 use crate::{
     clock::Moment,
     error::{Reason, Rejection},
-    ledger::Entry,
     limit::terms::Amounts,
     wire::Endpoint,
 };
@@ -159,14 +158,10 @@ pub(super) fn is_overrun(shared: &Shared, exchange: &mut Exchange, end: bool) ->
     }
 }
 
-/// Books what an attempt used, as its row in the ledger says it.
-pub(super) fn charge(exchange: &mut Exchange, entry: &Entry, now: Moment) {
-    let used = Amounts {
-        tokens: entry.counts.tokens(),
-        requests: u64::from(entry.attempt == 1),
-        cost_nanos: entry.cost_nanos.unwrap_or(0),
-    };
+/// Books what an attempt used, as its row in the ledger says it: tokens and nano-dollars.
+pub(super) fn charge(exchange: &mut Exchange, (tokens, cost_nanos): (u64, u64), now: Moment) {
+    let used = Amounts { tokens, requests: u64::from(exchange.attempts == 1), cost_nanos };
     if let Some(permit) = &mut exchange.admission {
-        permit.charge(used, entry.began, now);
+        permit.charge(used, exchange.started.unix_millis(), now);
     }
 }

@@ -1,8 +1,8 @@
 //! Writes down every attempt once: what it used, whether that was told or is estimated, and what it cost.
 //!
 //! A row is opened with its attempt and closed when the attempt's end is known: before the reply's last bytes leave, where
-//! there are any. One that nobody closed (a panic in a hook) is closed on drop, so that no attempt is ever left out.
-//! Never waits; the adapter and `settle` wait for the commit.
+//! there are any. One that nobody closed (a panic in a hook) is written as lost when its exchange is dropped, so that no
+//! attempt is ever left out. Never waits; the adapter and `settle` wait for the commit.
 
 use super::{
     admission, estimate,
@@ -13,59 +13,53 @@ use super::{
 use crate::{
     account::{Tokens, Took},
     clock::Moment,
-    ledger::{
-        Ack, Counts, Entry, Ledger, Outcome, Price,
-        entry::{clip, shared_clip},
-    },
+    ledger::{Ack, Counts, Entry, Ledger, Outcome, Price, entry::clip},
     wire::Endpoint,
 };
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// The row of an attempt under way.
-pub(super) struct OpenRow {
-    /// Where it goes, if a ledger is kept. Without one it still says what budgets are charged with.
-    ledger: Option<Arc<Ledger>>,
-    /// Gone when it has been handed over.
-    entry: Option<Entry>,
-}
-
-impl Drop for OpenRow {
-    fn drop(&mut self) {
-        if let (Some(entry), Some(ledger)) = (self.entry.take(), &self.ledger) {
-            ledger.submit(entry);
-        }
-    }
-}
+/// The row of an attempt under way: where it goes, if a ledger is kept. Without one it still says what budgets are charged
+/// with.
+pub(super) struct OpenRow(Option<Arc<Ledger>>);
 
 /// Opens the row of the attempt that has just been chosen.
 pub(super) fn open(shared: &Shared, exchange: &mut Exchange) {
-    let Some(attempt) = &exchange.attempt else { return };
+    exchange.row = Some(OpenRow(shared.live.ledger.clone()));
+}
+
+/// Writes the row of the attempt under way as lost, if it is still open.
+pub(super) fn lose(exchange: &mut Exchange) {
+    let Some(OpenRow(Some(ledger))) = exchange.row.take() else { return };
+    if let Some(attempt) = &exchange.attempt {
+        ledger.submit(Entry { failure: "lost", ..begun(exchange, attempt) });
+    }
+}
+
+/// What is known of an attempt from its beginning.
+fn begun<'e>(exchange: &'e Exchange, attempt: &'e Attempt) -> Entry<'e> {
     let settings = &attempt.lease.candidate.account.settings;
     let caller = exchange.caller.as_ref();
     let request = exchange.request.as_ref();
-    let entry = Entry {
+    Entry {
         began: exchange.started.unix_millis(),
         exchange: exchange.number,
         attempt: exchange.attempts,
-        request: exchange.id.clone(),
-        user: caller.map(|caller| caller.user.name.clone()).unwrap_or_default(),
-        key: caller.map(|caller| caller.key_id.clone()).unwrap_or_default(),
-        account: settings.name.clone(),
+        request: &exchange.id,
+        user: caller.map_or("", |caller| &caller.user.name),
+        key: caller.map_or("", |caller| &caller.key_id),
+        account: &settings.name,
         provider: settings.provider.name(),
         call: exchange.endpoint().map_or("", |endpoint| endpoint.name()),
-        model: request.map(|request| clip(&request.model)).unwrap_or_default(),
-        served: shared_clip(&attempt.lease.candidate.upstream_model),
+        model: request.map_or("", |request| clip(&request.model)),
+        served: clip(&attempt.lease.candidate.upstream_model),
         client_format: exchange.format.name(),
         upstream_format: attempt.endpoint.format().name(),
         stream: request.is_some_and(|request| request.stream),
         bytes_in: request.map_or(0, |request| request.body.len() as u64),
-        client: exchange.client_shown.clone(),
-        // What a row says that nobody closes.
-        failure: "lost",
+        client: &exchange.client_shown,
         ..Entry::default()
-    };
-    exchange.row = Some(OpenRow { ledger: shared.live.ledger.clone(), entry: Some(entry) });
+    }
 }
 
 /// How the attempt under way has ended, by what is known of its exchange.
@@ -82,30 +76,28 @@ pub(super) fn ended(exchange: &Exchange) -> Outcome {
 
 /// Closes the row of the attempt under way, once, and keeps the word of its commit for whoever waits for it.
 pub(super) fn close(shared: &Shared, exchange: &mut Exchange, outcome: Outcome, failure: &'static str) {
-    let Some(mut row) = exchange.row.take() else { return };
-    let Some(mut entry) = row.entry.take() else { return };
-    entry.outcome = outcome;
-    entry.failure = failure;
+    let Some(OpenRow(ledger)) = exchange.row.take() else { return };
+    let Some(attempt) = &exchange.attempt else { return };
     let now = shared.live.clock.now();
-    entry.total_micros = exchange.age(now).as_micros() as u64;
-    if let Some(attempt) = &exchange.attempt {
-        fill(&mut entry, exchange, attempt);
+    let total_micros = exchange.age(now).as_micros() as u64;
+    let mut entry = Entry { outcome, failure, total_micros, ..begun(exchange, attempt) };
+    fill(&mut entry, exchange, attempt);
+    let (counts, cost_nanos) = (entry.counts, entry.cost_nanos.unwrap_or(0));
+    if cost_nanos > 0 {
+        shared.live.metrics.cost((entry.account, entry.user, entry.served), cost_nanos);
     }
-    charge(shared, exchange, &entry, now);
-    exchange.ack = row.ledger.as_ref().and_then(|ledger| ledger.submit(entry)).or_else(|| exchange.ack.take());
+    let ack = ledger.and_then(|ledger| ledger.submit(entry));
+    charge(exchange, (counts, cost_nanos), now);
+    exchange.ack = ack.or_else(|| exchange.ack.take());
 }
 
-/// Charges what an attempt used where it counts: the caller's limits, the account's, and the metrics. All go by the row, so
-/// that none of them says anything else than the ledger.
-fn charge(shared: &Shared, exchange: &mut Exchange, entry: &Entry, now: Moment) {
-    admission::charge(exchange, entry, now);
-    let cost_nanos = entry.cost_nanos.unwrap_or(0);
-    if cost_nanos > 0 {
-        shared.live.metrics.cost((&entry.account, &entry.user, &entry.served), cost_nanos);
-    }
+/// Charges what an attempt used where it counts: the caller's limits, and the account's. Both go by the row, so that
+/// neither says anything else than the ledger.
+fn charge(exchange: &mut Exchange, (counts, cost_nanos): (Counts, u64), now: Moment) {
+    admission::charge(exchange, (counts.tokens(), cost_nanos), now);
     let Some(attempt) = &mut exchange.attempt else { return };
     if attempt.reply.as_ref().is_some_and(|reply| (200..300).contains(&reply.status)) {
-        let used = entry.counts.usage();
+        let used = counts.usage();
         let tokens = Tokens { input: used.total_input(), output: used.output.unwrap_or(0) };
         attempt.lease.took(Took { tokens, cost_nanos });
     }
@@ -125,7 +117,7 @@ pub(super) async fn wait(ack: Ack) {
     }
 }
 
-fn fill(entry: &mut Entry, exchange: &Exchange, attempt: &Attempt) {
+fn fill(entry: &mut Entry<'_>, exchange: &Exchange, attempt: &Attempt) {
     if let Some(reply) = &attempt.reply {
         entry.status = reply.status;
         entry.bytes_out = reply.bytes() as u64;
@@ -138,7 +130,7 @@ fn fill(entry: &mut Entry, exchange: &Exchange, attempt: &Attempt) {
 }
 
 /// What the attempt used: what the provider told, and estimates where it did not tell what it will charge.
-fn counts(entry: &Entry, exchange: &Exchange, attempt: &Attempt, reply: &Reply) -> Counts {
+fn counts(entry: &Entry<'_>, exchange: &Exchange, attempt: &Attempt, reply: &Reply) -> Counts {
     let endpoint = &attempt.endpoint;
     if endpoint.is_counting() {
         return Counts::default();
@@ -168,7 +160,7 @@ fn counts(entry: &Entry, exchange: &Exchange, attempt: &Attempt, reply: &Reply) 
 }
 
 /// What it costs: unknown where the model has no price, nothing where nothing was used.
-fn cost(entry: &Entry, exchange: &Exchange, attempt: &Attempt) -> Option<u64> {
+fn cost(entry: &Entry<'_>, exchange: &Exchange, attempt: &Attempt) -> Option<u64> {
     let is_free = entry.counts == Counts::default()
         && (attempt.endpoint.is_counting() || !matches!(entry.outcome, Outcome::Served));
     if is_free || attempt.reply.as_ref().is_some_and(|reply| reply.is_error()) {

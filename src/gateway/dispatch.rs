@@ -94,6 +94,7 @@ fn unknown_model(exchange: &Exchange, model: &str, endpoint: &Endpoint) -> Rejec
 /// Begins the next attempt, or says why there is none.
 pub(super) async fn next(shared: &Shared, exchange: &mut Exchange) -> Result<(), Rejection> {
     span::attempt_over(shared, exchange);
+    book::lose(exchange);
     exchange.attempt = None;
     let failover = exchange.snapshot.config.failover;
     loop {

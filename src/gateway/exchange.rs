@@ -5,7 +5,7 @@
 
 use super::{
     admission::Estimate,
-    book::OpenRow,
+    book::{self, OpenRow},
     bounds::{BodyPermit, RequestPermit},
     downstream::Link,
     lane::{self, Translation},
@@ -277,6 +277,12 @@ fn hexadecimal(number: u32) -> [u8; 8] {
     digits = (digits & 0x00f0_00f0_00f0_00f0) << 4 | digits & 0x000f_000f_000f_000f;
     let is_letter = (digits + 6 * ONES) >> 4 & ONES;
     (digits + u64::from(b'0') * ONES + is_letter * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        book::lose(self);
+    }
 }
 
 impl Exchange {

@@ -6,11 +6,10 @@
 use super::count::{Count, Counts};
 use crate::telemetry;
 use serde::Serialize;
-use std::sync::Arc;
 
-/// One attempt, as it is written down when it has ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
+/// One attempt, as it is written down when it has ended. Borrows its texts: they are copied once, into the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry<'e> {
     /// When the request began, in milliseconds since 1970. All attempts of a request have the same.
     pub began: u64,
     /// The gateway's own number for the request. A client can send the same request id twice; this is never the same.
@@ -18,25 +17,25 @@ pub struct Entry {
     /// Which attempt of the request, from 1.
     pub attempt: u32,
     /// The request id that both sides saw.
-    pub request: Arc<str>,
+    pub request: &'e str,
     /// The user; empty where no users are kept.
-    pub user: String,
+    pub user: &'e str,
     /// The first digits of the key's hash; empty where no users are kept.
-    pub key: Arc<str>,
+    pub key: &'e str,
     /// The account.
-    pub account: String,
+    pub account: &'e str,
     /// Its provider.
-    pub provider: &'static str,
+    pub provider: &'e str,
     /// The call.
-    pub call: &'static str,
+    pub call: &'e str,
     /// The model asked for.
-    pub model: String,
+    pub model: &'e str,
     /// The model at the provider.
-    pub served: Arc<str>,
+    pub served: &'e str,
     /// The caller's wire format.
-    pub client_format: &'static str,
+    pub client_format: &'e str,
     /// The provider's wire format.
-    pub upstream_format: &'static str,
+    pub upstream_format: &'e str,
     /// Whether a stream was asked for.
     pub stream: bool,
     /// The status that the provider answered; 0 if none.
@@ -44,7 +43,7 @@ pub struct Entry {
     /// served, failed, broken, client_gone or lost.
     pub outcome: Outcome,
     /// The class of the failure; empty for none.
-    pub failure: &'static str,
+    pub failure: &'e str,
     /// What it used.
     pub counts: Counts,
     /// What that cost, in nano-dollars; `None` where the model has no price.
@@ -58,7 +57,7 @@ pub struct Entry {
     /// Bytes that the provider answered.
     pub bytes_out: u64,
     /// The caller's address, without its port.
-    pub client: String,
+    pub client: &'e str,
 }
 
 /// How an attempt ended.
@@ -91,14 +90,8 @@ impl Outcome {
 }
 
 /// A text that others chose, as long as the ledger keeps it: a caller can ask for a model with a name of any length.
-pub fn clip(text: &str) -> String {
-    telemetry::clip(text).to_owned()
-}
-
-/// The same of a text that is shared.
-pub fn shared_clip(text: &Arc<str>) -> Arc<str> {
-    let clipped = telemetry::clip(text);
-    if clipped.len() == text.len() { text.clone() } else { clipped.into() }
+pub fn clip(text: &str) -> &str {
+    telemetry::clip(text)
 }
 
 /// A row as it is read from the file again, and as exports show it.
@@ -177,7 +170,7 @@ pub fn estimated_names(bits: u8) -> Vec<&'static str> {
     COUNT_COLUMNS.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, name)| *name).collect()
 }
 
-impl Entry {
+impl Entry<'_> {
     /// Whether the attempt was the request's first one, which stands for the request where requests are counted.
     pub fn is_first(&self) -> bool {
         self.attempt == 1

@@ -16,7 +16,7 @@ fn leave(folder: &Folder, exchanges: std::ops::RangeInclusive<u64>) -> PathBuf {
     for exchange in exchanges {
         let entry = entry(exchange, 1);
         let began = *BEGAN.get_or_init(|| entry.began);
-        segment.push(&Record::of(&Entry { began, ..entry }));
+        segment.push(&Entry { began, ..entry });
         segment.save().unwrap();
     }
     segment.path().to_owned()
@@ -79,11 +79,11 @@ fn a_row_that_a_kill_cut_off_is_left_out_and_those_before_it_are_not() {
 fn rows_of_an_earlier_filling_are_not_read_behind_the_new_ones() {
     let folder = Folder::new();
     let mut segment = Segment::create(&folder.0).unwrap();
-    (1..=9).for_each(|exchange| segment.push(&Record::of(&entry(exchange, 1))));
+    (1..=9).for_each(|exchange| segment.push(&entry(exchange, 1)));
     segment.save().unwrap();
     segment.empty().unwrap();
     let content = std::fs::read(segment.path()).unwrap();
-    segment.push(&Record::of(&entry(11, 1)));
+    segment.push(&entry(11, 1));
     segment.save().unwrap();
     drop(segment);
     assert_eq!(recover(&folder.0).unwrap(), 1, "rows of the same length stand behind it");
@@ -95,7 +95,7 @@ fn rows_of_an_earlier_filling_are_not_read_behind_the_new_ones() {
 fn the_segment_of_a_process_that_lives_is_left_alone() {
     let folder = Folder::new();
     let mut segment = Segment::create(&folder.0).unwrap();
-    segment.push(&Record::of(&entry(1, 1)));
+    segment.push(&entry(1, 1));
     segment.save().unwrap();
     let ledger = folder.ledger(LedgerSettings::default());
     assert_eq!(recover(&folder.0).unwrap(), 0);
@@ -181,7 +181,7 @@ fn the_journal_stays_within_bounds_while_the_oldest_rows_are_given_up() {
     let folder = Folder::new();
     let mut segment = Segment::create(&folder.0).unwrap();
     for exchange in 1..=30_000 {
-        segment.push(&Record::of(&entry(exchange, 1)));
+        segment.push(&entry(exchange, 1));
         segment.save().unwrap();
         if exchange > 100 {
             segment.drop_first(&folder.0);
@@ -200,11 +200,11 @@ fn the_journal_stays_within_bounds_while_the_oldest_rows_are_given_up() {
 fn a_segment_that_grew_large_is_small_again_when_it_is_emptied() {
     let folder = Folder::new();
     let mut segment = Segment::create(&folder.0).unwrap();
-    (1..=100_000).for_each(|exchange| segment.push(&Record::of(&entry(exchange, 1))));
+    (1..=100_000).for_each(|exchange| segment.push(&entry(exchange, 1)));
     segment.save().unwrap();
     segment.empty().unwrap();
     assert_eq!(std::fs::metadata(segment.path()).unwrap().len(), 0);
-    segment.push(&Record::of(&entry(1, 1)));
+    segment.push(&entry(1, 1));
     segment.save().unwrap();
     drop(segment);
     assert_eq!(recover(&folder.0).unwrap(), 1);

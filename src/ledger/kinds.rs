@@ -6,17 +6,23 @@ use super::{
     record::{Record, SHARED},
     schema,
 };
-use rusqlite::{OptionalExtension as _, Transaction, params_from_iter};
-use std::collections::HashMap;
+use rusqlite::{
+    Statement, Transaction,
+    types::{ToSqlOutput, ValueRef},
+};
+use std::{collections::HashMap, iter};
 
 /// So many are remembered.
 const MOST: usize = 20_000;
 
 /// What is remembered.
 pub(super) struct Kinds {
-    /// By the bytes of the texts, so that a row's are looked up without a copy of them.
-    known: HashMap<Vec<u8>, i64>,
-    scratch: Vec<u8>,
+    /// By the bytes of the texts, as the journal has them.
+    known: HashMap<Box<[u8]>, i64>,
+    /// Those of the row before, which are often those of the next one.
+    before: Vec<u8>,
+    /// Their number, if they have one.
+    number: Option<i64>,
     find: String,
     add: String,
 }
@@ -27,7 +33,8 @@ impl Kinds {
         let shared = schema::SHARED;
         Kinds {
             known: HashMap::new(),
-            scratch: Vec::new(),
+            before: Vec::new(),
+            number: None,
             find: format!("SELECT kind FROM kinds WHERE ({shared}) = ({places})"),
             add: format!("INSERT INTO kinds ({shared}) VALUES ({places})"),
         }
@@ -35,30 +42,49 @@ impl Kinds {
 
     /// The number of what this row shares with others.
     pub(super) fn of(&mut self, change: &Transaction<'_>, row: &Record<'_>) -> rusqlite::Result<i64> {
-        let shared = row.shared();
-        self.scratch.clear();
-        for text in shared {
-            self.scratch.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            self.scratch.extend_from_slice(text.as_bytes());
+        if let Some(number) = self.number.filter(|_| self.before == row.shared) {
+            return Ok(number);
         }
-        if let Some(kind) = self.known.get(self.scratch.as_slice()) {
-            return Ok(*kind);
-        }
-        let found =
-            change.prepare_cached(&self.find)?.query_row(params_from_iter(shared), |row| row.get(0)).optional()?;
-        let kind = match found {
-            Some(kind) => kind,
-            None => change.prepare_cached(&self.add)?.insert(params_from_iter(shared))?,
+        let number = match self.known.get(row.shared) {
+            Some(number) => *number,
+            None => self.learn(change, row)?,
+        };
+        self.before.clear();
+        self.before.extend_from_slice(row.shared);
+        self.number = Some(number);
+        Ok(number)
+    }
+
+    fn learn(&mut self, change: &Transaction<'_>, row: &Record<'_>) -> rusqlite::Result<i64> {
+        let mut find = change.prepare_cached(&self.find)?;
+        bind(&mut find, row)?;
+        let found = find.raw_query().next()?.map(|row| row.get(0)).transpose()?;
+        let number = match found {
+            Some(number) => number,
+            None => {
+                let mut add = change.prepare_cached(&self.add)?;
+                bind(&mut add, row)?;
+                add.raw_execute()?;
+                change.last_insert_rowid()
+            }
         };
         if self.known.len() >= MOST {
             self.known.clear();
         }
-        self.known.insert(self.scratch.clone(), kind);
-        Ok(kind)
+        self.known.insert(row.shared.into(), number);
+        Ok(number)
     }
 
     /// What was given a number may not be in the file.
     pub(super) fn doubt(&mut self) {
         self.known.clear();
+        self.number = None;
     }
+}
+
+fn bind(statement: &mut Statement<'_>, row: &Record<'_>) -> rusqlite::Result<()> {
+    for (place, text) in iter::zip(1.., row.shared()) {
+        statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(ValueRef::Text(text)))?;
+    }
+    Ok(())
 }

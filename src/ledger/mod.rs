@@ -7,6 +7,7 @@
 pub mod count;
 pub mod entry;
 pub mod export;
+mod insert;
 mod kinds;
 pub mod price;
 pub mod query;
@@ -37,10 +38,9 @@ pub use store::{FILE_NAME, LedgerError};
 
 use crate::clock::Clock;
 use queue::Queue;
-use record::Record;
 use segment::Segment;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread,
@@ -55,7 +55,7 @@ const MOST_NAMED: usize = 1_000;
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Models without a price that have been named in the log, by their providers.
-type Named = HashMap<&'static str, HashSet<Arc<str>>>;
+type Named = BTreeMap<Box<str>, BTreeSet<Box<str>>>;
 
 /// The ledger of a running gateway.
 pub struct Ledger {
@@ -109,11 +109,11 @@ impl Ledger {
 
     /// Takes a row in, without waiting. Where nothing would hold it if the process were killed, and its commit is to be
     /// waited for, says so.
-    pub fn submit(&self, entry: Entry) -> Option<Ack> {
+    pub fn submit(&self, entry: Entry<'_>) -> Option<Ack> {
         if entry.cost_nanos.is_none() {
             self.name_unpriced(&entry);
         }
-        self.queue.push(&Record::of(&entry))
+        self.queue.push(&entry)
     }
 
     /// Whether so many rows wait that new requests are to be refused.
@@ -155,13 +155,13 @@ impl Ledger {
     }
 
     /// Names a model without a price in the log, once.
-    fn name_unpriced(&self, entry: &Entry) {
+    fn name_unpriced(&self, entry: &Entry<'_>) {
         let mut named = self.unpriced.lock().unwrap_or_else(PoisonError::into_inner);
-        if named.get(entry.provider).is_some_and(|models| models.contains(&entry.served)) {
+        if named.get(entry.provider).is_some_and(|models| models.contains(entry.served)) {
             return;
         }
         if length(&named) < MOST_NAMED {
-            named.entry(entry.provider).or_default().insert(entry.served.clone());
+            named.entry(entry.provider.into()).or_default().insert(entry.served.into());
             log::warn!(
                 "the model {:?} of {} has no price: its tokens are counted, its cost is unknown (`prices.models`)",
                 entry.served,
@@ -172,7 +172,7 @@ impl Ledger {
 }
 
 fn length(named: &Named) -> usize {
-    named.values().map(HashSet::len).sum()
+    named.values().map(BTreeSet::len).sum()
 }
 
 impl Drop for Ledger {

@@ -5,7 +5,7 @@
 //! written nobody gets one, so that requests go on and their rows wait.
 
 use super::{
-    record::Record,
+    entry::Entry,
     segment::Segment,
     settings::{Durability, LedgerSettings, WhenFull},
 };
@@ -124,7 +124,7 @@ impl Queue {
     }
 
     /// Takes a row in. Never waits, but for the kernel to take its bytes.
-    pub(super) fn push(&self, row: &Record<'_>) -> Option<Ack> {
+    pub(super) fn push(&self, row: &Entry<'_>) -> Option<Ack> {
         let (settings, stuck) = (&self.settings, self.is_stuck());
         let is_strict = settings.durability == Durability::Strict;
         let mut waiting = self.lock();

@@ -39,10 +39,9 @@ fn take(orphans: Vec<Orphan>, store: &mut Store) -> Result<usize, LedgerError> {
     for orphan in orphans {
         let path = orphan.path().to_owned();
         let gone = match orphan.records() {
-            Some(rows) => {
-                let mut rows = rows.peekable();
-                while rows.peek().is_some() {
-                    new += store.write(rows.by_ref().take(BUNDLE))?;
+            Some(mut rows) => {
+                while rows.clone().next().is_some() {
+                    new += store.write(&mut rows, BUNDLE)?;
                 }
                 orphan.remove()
             }

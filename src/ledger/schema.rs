@@ -195,9 +195,8 @@ mod tests {
         super::{
             Counts, Entry, Group, LedgerError, LedgerSettings, Outcome, Reader,
             query::{Filter, Page},
-            record::Record,
             store::{FILE_NAME, Store},
-            tests::{Folder, entry},
+            tests::{self, Folder, entry},
         },
         *,
     };
@@ -227,47 +226,31 @@ mod tests {
     }
 
     /// Writes rows as versions 1 and 2 did.
-    fn write(file: &Connection, first: i64, entries: &[Entry]) {
+    fn write(file: &Connection, first: i64, entries: &[Entry<'_>]) {
         let places = (1..=33).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
         let sql = format!("INSERT OR IGNORE INTO attempts (seq, {}) VALUES ({places})", SHOWN.join(", "));
-        for (seq, entry) in (first..).zip(entries) {
-            let row = Record::of(entry);
-            let [
-                request,
-                user,
-                key,
-                account,
-                provider,
-                call,
-                model,
-                served,
-                client_format,
-                upstream_format,
-                outcome,
-                failure,
-                client,
-            ] = row.texts;
+        for (seq, row) in (first..).zip(entries) {
             let [input, cache_read, cache_write, cache_write_1h, output, reasoning, server_tools, images] =
-                row.counts.map(|count| count.map(u64::cast_signed));
+                row.counts.all().map(|count| count.value().map(u64::cast_signed));
             let numbers = params![
                 seq,
                 row.began,
                 row.exchange.cast_signed(),
                 row.attempt,
-                request,
-                user,
-                key,
-                account,
-                provider,
-                call,
-                model,
-                served,
-                client_format,
-                upstream_format,
+                row.request,
+                row.user,
+                row.key,
+                row.account,
+                row.provider,
+                row.call,
+                row.model,
+                row.served,
+                row.client_format,
+                row.upstream_format,
                 row.stream,
                 row.status,
-                outcome,
-                failure,
+                row.outcome.name(),
+                row.failure,
                 input,
                 cache_read,
                 cache_write,
@@ -276,20 +259,20 @@ mod tests {
                 reasoning,
                 server_tools,
                 images,
-                row.estimates,
-                row.cost,
+                row.counts.estimated_bits(),
+                row.cost_nanos,
                 row.first_micros,
                 row.total_micros,
                 row.bytes_in,
                 row.bytes_out,
-                client
+                row.client
             ];
             let all: &[&dyn ToSql] = numbers;
             file.execute(&sql, all).unwrap();
         }
     }
 
-    fn rows(exchanges: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
+    fn rows(exchanges: std::ops::RangeInclusive<u64>) -> Vec<Entry<'static>> {
         let row = |exchange: u64| {
             let mut counts = Counts::reported(&Usage { input: Some(exchange), ..Usage::default() });
             if exchange.is_multiple_of(3) {
@@ -297,13 +280,13 @@ mod tests {
             }
             Entry {
                 exchange: exchange.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-                request: format!("req_{exchange}").into(),
-                user: ["ada", "bob", ""][exchange as usize % 3].into(),
-                model: ["smart", "it's \"quoted\"", "\u{e9}\n"][exchange as usize / 2 % 3].into(),
+                request: format!("req_{exchange}").leak(),
+                user: ["ada", "bob", ""][exchange as usize % 3],
+                model: ["smart", "it's \"quoted\"", "\u{e9}\n"][exchange as usize / 2 % 3],
                 outcome: if exchange.is_multiple_of(5) { Outcome::Failed } else { Outcome::Served },
                 failure: if exchange.is_multiple_of(5) { "fault" } else { "" },
                 cost_nanos: (!exchange.is_multiple_of(4)).then_some(exchange),
-                client: format!("10.0.0.{}", exchange % 7),
+                client: format!("10.0.0.{}", exchange % 7).leak(),
                 stream: exchange.is_multiple_of(2),
                 counts,
                 ..entry(exchange, 1)
@@ -354,10 +337,10 @@ mod tests {
             let before = told(&folder.reader());
             let mut store = open(&folder);
             assert_eq!(told(&folder.reader()), before, "from version {version}");
-            assert_eq!(store.write(all.iter().map(Record::of)).unwrap(), new.len(), "what is there is known as such");
+            assert_eq!(tests::write(&mut store, &all).unwrap(), new.len(), "what is there is known as such");
             store.roll_up().unwrap();
             let fresh = Folder::new();
-            open(&fresh).write(all.iter().map(Record::of)).unwrap();
+            tests::write(&mut open(&fresh), &all).unwrap();
             assert_eq!(told(&folder.reader()), told(&fresh.reader()), "from version {version}");
             let text = |sql: &str| file.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
             assert!(!text("SELECT group_concat(sql) FROM sqlite_schema").contains("AUTOINCREMENT"));
@@ -386,15 +369,15 @@ mod tests {
         let file = earlier(&folder, 2);
         write(&file, 1, &all[..20]);
         let mut store = open(&folder);
-        store.write(all[20..30].iter().map(Record::of)).unwrap();
+        tests::write(&mut store, &all[20..30]).unwrap();
         // Its numbers are those that it would give: today's are given in their place.
         write(&file, 21, &all[25..40]);
         store.roll_up().unwrap();
         write(&file, 21, &all[35..50]);
-        store.write(all[40..].iter().map(Record::of)).unwrap();
+        tests::write(&mut store, &all[40..]).unwrap();
         for _ in 0..2 {
             let fresh = Folder::new();
-            open(&fresh).write(all.iter().map(Record::of)).unwrap();
+            tests::write(&mut open(&fresh), &all).unwrap();
             assert_eq!(told(&folder.reader()), told(&fresh.reader()));
             store.roll_up().unwrap();
         }
@@ -403,7 +386,7 @@ mod tests {
     #[test]
     fn rows_are_looked_through_and_kinds_are_looked_up() {
         let folder = Folder::new();
-        open(&folder).write(rows(1..=60).iter().map(Record::of)).unwrap();
+        tests::write(&mut open(&folder), &rows(1..=60)).unwrap();
         let file = folder.other();
         for (condition, way) in [
             ("user = 'ada' AND seq > 7", "SEARCH entries USING INTEGER PRIMARY KEY (rowid>?)"),

@@ -5,7 +5,10 @@
 //! emptied by a new number in its header, and is overwritten then; rows carry that number in their checksum, so that none
 //! of an earlier filling is taken for one of this. Whoever writes a segment holds its lock; one without is an orphan.
 
-use super::record::Record;
+use super::{
+    entry::Entry,
+    record::{self, Record},
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
@@ -65,15 +68,8 @@ impl Segment {
     }
 
     /// Takes a row into the mirror.
-    pub(super) fn push(&mut self, row: &Record<'_>) {
-        let start = self.mirror.len();
-        self.mirror.extend_from_slice(&[0; FRAME]);
-        row.encode(&mut self.mirror);
-        let body = self.mirror.get(start + FRAME..).unwrap_or_default();
-        let head = u64::from(checksum(self.filling, body)) << 32 | body.len() as u64;
-        if let Some(frame) = self.mirror.get_mut(start..start + FRAME) {
-            frame.copy_from_slice(&head.to_le_bytes());
-        }
+    pub(super) fn push(&mut self, entry: &Entry<'_>) {
+        append(&mut self.mirror, self.filling, |out| record::encode(entry, out));
         self.rows += 1;
     }
 
@@ -97,7 +93,7 @@ impl Segment {
 
     /// Its rows, the oldest first, without the bytes before this place (0 for all).
     pub(super) fn records(&self, from: usize) -> Records<'_> {
-        Records { filling: self.filling, rest: self.mirror.get(self.first.max(from)..).unwrap_or_default() }
+        Records { sealed_by: None, rest: self.mirror.get(self.first.max(from)..).unwrap_or_default() }
     }
 
     /// The place behind the rows that have been read.
@@ -108,7 +104,7 @@ impl Segment {
     /// Gives up the oldest row. What the file holds of such rows is bounded.
     pub(super) fn drop_first(&mut self, directory: &Path) {
         let mut records = self.records(0);
-        if records.next().is_some() {
+        if records.body().is_some() {
             self.first = self.place(&records);
             self.rows -= 1;
         }
@@ -120,7 +116,11 @@ impl Segment {
     /// Goes on in a new file, without what has been given up. The old one goes when the new one holds everything.
     fn renew(&mut self, directory: &Path) -> io::Result<()> {
         let mut fresh = Segment::create(directory)?;
-        self.records(0).for_each(|record| fresh.push(&record));
+        let mut records = self.records(0);
+        while let Some(body) = records.body() {
+            append(&mut fresh.mirror, fresh.filling, |out| out.extend_from_slice(body));
+            fresh.rows += 1;
+        }
         if self.saved > 0 {
             fresh.save()?;
         }
@@ -162,6 +162,33 @@ impl Segment {
     }
 }
 
+#[cfg(test)]
+impl<'s> Records<'s> {
+    /// The bytes of rows as a segment has them in memory.
+    pub(super) fn bytes(entries: &[Entry<'_>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        entries.iter().for_each(|entry| append(&mut bytes, 1, |out| record::encode(entry, out)));
+        bytes
+    }
+
+    /// The rows that these bytes are.
+    pub(super) fn of(bytes: &'s [u8]) -> Records<'s> {
+        Records { sealed_by: None, rest: bytes }
+    }
+}
+
+/// Appends a row, and before it its length and its checksum.
+fn append(out: &mut Vec<u8>, filling: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME]);
+    body(out);
+    let body = out.get(start + FRAME..).unwrap_or_default();
+    let head = u64::from(checksum(filling, body)) << 32 | body.len() as u64;
+    if let Some(frame) = out.get_mut(start..start + FRAME) {
+        frame.copy_from_slice(&head.to_le_bytes());
+    }
+}
+
 fn checksum(filling: u32, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(filling);
     hasher.update(body);
@@ -171,24 +198,38 @@ fn checksum(filling: u32, body: &[u8]) -> u32 {
 /// Rows one behind another, up to the first that is not whole.
 #[derive(Clone)]
 pub(super) struct Records<'s> {
-    filling: u32,
+    /// The filling that the checksums are made with. `None` where they need not be looked at: this process wrote the rows,
+    /// and reads them from its own memory.
+    sealed_by: Option<u32>,
     rest: &'s [u8],
+}
+
+impl<'s> Records<'s> {
+    /// The bytes of the next row.
+    fn body(&mut self) -> Option<&'s [u8]> {
+        let (head, rest) = self.rest.split_first_chunk()?;
+        let head = u64::from_le_bytes(*head);
+        let (length, sum) = (head as u32, (head >> 32) as u32);
+        let (body, rest) = rest.split_at_checked(length as usize)?;
+        if self.sealed_by.is_some_and(|filling| checksum(filling, body) != sum) {
+            return None;
+        }
+        self.rest = rest;
+        Some(body)
+    }
 }
 
 impl<'s> Iterator for Records<'s> {
     type Item = Record<'s>;
 
     fn next(&mut self) -> Option<Record<'s>> {
-        let (head, rest) = self.rest.split_first_chunk()?;
-        let head = u64::from_le_bytes(*head);
-        let (length, sum) = (head as u32, (head >> 32) as u32);
-        let (body, rest) = rest.split_at_checked(length as usize)?;
-        if checksum(self.filling, body) != sum {
-            return None;
+        let before = self.rest;
+        let record = self.body().and_then(Record::decode).filter(|row| self.sealed_by.is_none() || row.is_text());
+        if record.is_none() {
+            // Nothing is read behind it.
+            self.rest = before;
         }
-        let record = Record::decode(body)?;
-        self.rest = rest;
-        Some(record)
+        record
     }
 }
 
@@ -241,11 +282,11 @@ impl Orphan {
     /// Its rows. `None` for a file of another format.
     pub(super) fn records(&self) -> Option<Records<'_>> {
         if self.content.is_empty() {
-            return Some(Records { filling: 0, rest: &[] });
+            return Some(Records { sealed_by: Some(0), rest: &[] });
         }
         let (magic, rest) = self.content.split_first_chunk::<8>()?;
         let (filling, rest) = rest.split_first_chunk()?;
-        (*magic == MAGIC).then_some(Records { filling: u32::from_le_bytes(*filling), rest })
+        (*magic == MAGIC).then_some(Records { sealed_by: Some(u32::from_le_bytes(*filling)), rest })
     }
 
     /// Its rows are in the ledger's file.

@@ -4,18 +4,16 @@
 //! left alone. Nothing here retries or waits longer than SQLite does for another process's transaction.
 
 use super::{
+    insert::{self, Filled, Insert},
     kinds::Kinds,
     record::Record,
-    schema::{self, DIMENSIONS, OWN},
+    schema::{self, DIMENSIONS},
+    segment::Records,
     settings::LedgerSettings,
     sums::{self, Pending},
 };
-use rusqlite::{
-    Connection, Statement, Transaction, TransactionBehavior, params,
-    types::{ToSqlOutput, ValueRef},
-};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use std::{
-    iter,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -63,7 +61,7 @@ pub enum LedgerError {
 /// The file, open for writing.
 pub(super) struct Store {
     connection: Connection,
-    insert: String,
+    insert: Insert,
     roll: [String; 2],
     kinds: Kinds,
     /// The sums of what has been written since the last time that they went into their tables.
@@ -85,7 +83,7 @@ impl Store {
             connection.set_prepared_statement_cache_capacity(16);
             Ok(Store {
                 connection,
-                insert: insert(),
+                insert: Insert::new(),
                 roll: [roll("hours", "hour", HOUR_MILLIS), roll("days", "day", DAY_MILLIS)],
                 kinds: Kinds::new(),
                 pending: Pending::default(),
@@ -94,33 +92,54 @@ impl Store {
         open().map_err(|cause| LedgerError::Open { path: path.to_owned(), cause })
     }
 
-    /// Writes rows, all or none. Gives the number of rows that were not there yet.
-    pub(super) fn write<'r>(&mut self, rows: impl Iterator<Item = Record<'r>>) -> Result<usize, LedgerError> {
-        let written = self.write_all(rows);
+    /// Writes the next rows, so many at most, all or none. Gives the number of rows that were not there yet.
+    pub(super) fn write(&mut self, rows: &mut Records<'_>, most: usize) -> Result<usize, LedgerError> {
+        let all = rows.clone();
+        let mut written = self.write_all(rows, most, true);
+        if written.as_ref().is_err_and(is_conflict) {
+            // One of them is there already. That is rare: a row comes twice where a kill hit between its commit and the
+            // end of its journal.
+            self.doubt();
+            *rows = all;
+            written = self.write_all(rows, most, false);
+        }
         if written.is_err() {
-            self.pending.doubt();
-            self.kinds.doubt();
+            self.doubt();
         }
         Ok(written?)
     }
 
-    fn write_all<'r>(&mut self, rows: impl Iterator<Item = Record<'r>>) -> rusqlite::Result<usize> {
+    fn doubt(&mut self) {
+        self.pending.doubt();
+        self.kinds.doubt();
+    }
+
+    /// Writes many rows at a time where all are taken for new; fails then where one is not.
+    fn write_all(&mut self, rows: &mut Records<'_>, most: usize, are_new: bool) -> rusqlite::Result<usize> {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (rolled, last) = bounds(&change)?;
         self.pending.expect(rolled, last);
-        let (mut seq, mut new) = (last, 0);
-        {
-            let mut insert = Insert { statement: &mut *change.prepare_cached(&self.insert)?, bound: [None; COLUMNS] };
-            for row in rows {
-                let kind = self.kinds.of(&change, &row)?;
-                if insert.row(seq + 1, kind, &row)? {
-                    (seq, new) = (seq + 1, new + 1);
-                    self.pending.add(seq, kind, &row);
-                }
+        let mut end = End { change: &change, kinds: &mut self.kinds, pending: &mut self.pending, seq: last };
+        let (mut one, mut many) = (self.insert.one(&change)?, None);
+        let (mut left, mut bundle) = (most, Vec::with_capacity(insert::MANY));
+        while left > 0 {
+            bundle.clear();
+            bundle.extend(rows.by_ref().take(insert::MANY.min(left)));
+            left = if bundle.len() == insert::MANY { left - bundle.len() } else { 0 };
+            if are_new && bundle.len() == insert::MANY {
+                let many = match &mut many {
+                    Some(many) => many,
+                    none => none.insert(self.insert.many(&change)?),
+                };
+                end.add_all(many, &bundle)?;
+            } else {
+                bundle.iter().try_for_each(|row| end.add(&mut one, row))?;
             }
         }
+        let new = end.seq - last;
+        drop((one, many));
         change.commit()?;
-        Ok(new)
+        Ok(new as usize)
     }
 
     /// Brings the tables of sums up to date, by a step. Gives whether more is left.
@@ -163,17 +182,49 @@ impl Store {
     }
 }
 
+/// The end of the file, where rows are added.
+struct End<'s, 'c> {
+    change: &'s Transaction<'c>,
+    kinds: &'s mut Kinds,
+    pending: &'s mut Pending,
+    /// The number of the last row.
+    seq: i64,
+}
+
+impl End<'_, '_> {
+    /// Adds as many rows as the statement takes. Fails where one is there already.
+    fn add_all<'r>(&mut self, many: &mut Filled<'_, 'r>, rows: &[Record<'r>]) -> rusqlite::Result<()> {
+        for (place, row) in rows.iter().enumerate() {
+            let kind = self.kinds.of(self.change, row)?;
+            self.seq += 1;
+            many.put(place, (self.seq, kind), row)?;
+            self.pending.add(self.seq, kind, row);
+        }
+        many.execute().map(drop)
+    }
+
+    /// Adds a row, if it is not there yet.
+    fn add<'r>(&mut self, one: &mut Filled<'_, 'r>, row: &Record<'r>) -> rusqlite::Result<()> {
+        let kind = self.kinds.of(self.change, row)?;
+        one.put(0, (self.seq + 1, kind), row)?;
+        if one.execute()? == 1 {
+            self.seq += 1;
+            self.pending.add(self.seq, kind, row);
+        }
+        Ok(())
+    }
+}
+
+fn is_conflict(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}
+
 /// The last row that is summed up, and the last one.
 fn bounds(change: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
     let rolled =
         change.prepare_cached("SELECT value FROM meta WHERE name = 'rolled'")?.query_row([], |row| row.get(0))?;
     let last = change.prepare_cached(schema::LAST)?.query_row([], |row| row.get(0))?;
     Ok((rolled, last))
-}
-
-fn insert() -> String {
-    let places = (1..=1 + COLUMNS).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
-    format!("INSERT OR IGNORE INTO entries ({OWN}, seq) VALUES ({places})")
 }
 
 fn roll(table: &str, unit: &str, millis: u64) -> String {
@@ -189,66 +240,6 @@ fn roll(table: &str, unit: &str, millis: u64) -> String {
 /// A number as SQLite keeps it: those beyond 63 bits never occur, and would stay the largest one.
 pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The statement that writes rows.
-struct Insert<'i, 'c, 'r> {
-    statement: &'i mut Statement<'c>,
-    /// What its parameters hold.
-    bound: [Option<ValueRef<'r>>; COLUMNS],
-}
-
-impl<'r> Insert<'_, '_, 'r> {
-    /// Writes a row under this number. `false` where it was there already.
-    fn row(&mut self, seq: i64, kind: i64, row: &Record<'r>) -> rusqlite::Result<bool> {
-        for ((place, bound), column) in iter::zip(iter::zip(1.., &mut self.bound), columns(kind, row)) {
-            // SQLite copies a text that it is given, and most are those of the row before.
-            if *bound != Some(column) {
-                self.statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(column))?;
-                *bound = Some(column);
-            }
-        }
-        self.statement.raw_bind_parameter(1 + COLUMNS, seq)?;
-        Ok(self.statement.raw_execute()? == 1)
-    }
-}
-
-/// How many columns a row has beside its number.
-const COLUMNS: usize = 22;
-
-/// What is written of a row, in the order of [`OWN`].
-fn columns<'r>(kind: i64, row: &Record<'r>) -> [ValueRef<'r>; COLUMNS] {
-    let text = |text: &'r str| ValueRef::Text(text.as_bytes());
-    let number = |number: u64| ValueRef::Integer(integer(number));
-    let maybe = |maybe: Option<u64>| maybe.map_or(ValueRef::Null, number);
-    let [request, .., client] = row.texts.map(text);
-    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, server_tools, images] =
-        row.counts.map(maybe);
-    [
-        number(row.began),
-        // The bits of the number, whatever their sign.
-        ValueRef::Integer(row.exchange.cast_signed()),
-        number(row.attempt.into()),
-        ValueRef::Integer(kind),
-        request,
-        client,
-        number(row.stream.into()),
-        number(row.status.into()),
-        input,
-        cache_read,
-        cache_write,
-        cache_write_1h,
-        output,
-        reasoning,
-        server_tools,
-        images,
-        number(row.estimates.into()),
-        maybe(row.cost),
-        maybe(row.first_micros),
-        number(row.total_micros),
-        number(row.bytes_in),
-        number(row.bytes_out),
-    ]
 }
 
 #[cfg(test)]

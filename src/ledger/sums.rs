@@ -14,10 +14,16 @@ use std::{collections::HashMap, iter};
 /// The sums of the rows in a span of the file.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// By the hour and the rows' kind.
-    groups: HashMap<(u64, i64), [i64; SUMS.len()]>,
+    /// By the hour and the rows' kind: the place of their sums.
+    groups: HashMap<Group, usize>,
+    sums: Vec<[i64; SUMS.len()]>,
+    /// That of the row before: the next one's is often the same.
+    before: Option<(Group, usize)>,
     span: Option<Span>,
 }
+
+/// An hour, and a kind of rows.
+type Group = (u64, i64);
 
 /// Rows in the file, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,14 +43,20 @@ impl Pending {
 
     /// Nothing is known but where the tables of sums and the rows end.
     pub(super) fn forget(&mut self, rolled: i64, last: i64) {
-        self.groups.clear();
+        self.clear();
         self.span = (rolled == last).then_some(Span { from: rolled, to: last });
     }
 
     /// What is kept may not be what is in the file.
     pub(super) fn doubt(&mut self) {
-        self.groups.clear();
+        self.clear();
         self.span = None;
+    }
+
+    fn clear(&mut self) {
+        self.groups.clear();
+        self.sums.clear();
+        self.before = None;
     }
 
     /// Where the span ends, if it begins where the tables of sums end.
@@ -56,15 +68,24 @@ impl Pending {
     pub(super) fn add(&mut self, seq: i64, kind: i64, row: &Record<'_>) {
         let Some(span) = &mut self.span else { return };
         span.to = seq;
-        let sums = self.groups.entry((row.began / HOUR_MILLIS, kind)).or_default();
-        iter::zip(sums, sums_of(row)).for_each(|(sum, value)| *sum += value);
+        let group = (row.began / HOUR_MILLIS, kind);
+        let place = match self.before {
+            Some((before, place)) if before == group => place,
+            Some(_) | None => *self.groups.entry(group).or_insert(self.sums.len()),
+        };
+        self.before = Some((group, place));
+        match self.sums.get_mut(place) {
+            Some(sums) => iter::zip(sums, sums_of(row)).for_each(|(sum, value)| *sum += value),
+            None => self.sums.push(sums_of(row)),
+        }
     }
 
     /// Adds them to the tables of sums.
     pub(super) fn write(&self, change: &Transaction<'_>) -> rusqlite::Result<()> {
         for (table, unit, hours) in [("hours", "hour", 1), ("days", "day", 24)] {
             let mut statement = change.prepare_cached(&upsert(table, unit))?;
-            for ((hour, kind), sums) in &self.groups {
+            for ((hour, kind), place) in &self.groups {
+                let Some(sums) = self.sums.get(*place) else { continue };
                 upsert_one(&mut statement, hour / hours, *kind, sums)?;
             }
         }
@@ -79,7 +100,7 @@ fn sums_of(row: &Record<'_>) -> [i64; SUMS.len()] {
     [
         1,
         i64::from(row.attempt == 1),
-        i64::from(row.is_failure()),
+        i64::from(row.is_failure),
         i64::from(row.estimates != 0),
         i64::from(row.cost.is_none()),
         input,

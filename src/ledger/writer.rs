@@ -82,7 +82,7 @@ impl Writer {
         let (mut place, mut left) = (0, sealed.segment.rows());
         while left > 0 {
             let mut rows = sealed.segment.records(place);
-            match self.store.write(rows.by_ref().take(BUNDLE)) {
+            match self.store.write(&mut rows, BUNDLE) {
                 Ok(_) => {
                     place = sealed.segment.place(&rows);
                     left = left.saturating_sub(BUNDLE);
