@@ -8,7 +8,7 @@
 use rusqlite::{Connection, Result};
 
 /// The number of this version's tables.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// What sums are kept by, in the order of the columns.
 pub(super) const DIMENSIONS: &str = "user, key, account, provider, call, model, served";
@@ -43,24 +43,22 @@ pub(super) const OWN: &str = "began, exchange, attempt, kind, request, client, s
                               cache_write_1h, output, reasoning, server_tools, images, estimates, cost, first_micros, \
                               total_micros, bytes_in, bytes_out";
 
-const ENTRIES: &str = "
-CREATE TABLE entries (
+/// Without types and without `NOT NULL`, which SQLite would check for each value of each row: the writer knows what it
+/// writes, and nobody else writes here.
+const ENTRIES: &str = "CREATE TABLE entries (
   seq INTEGER PRIMARY KEY,
-  began INTEGER NOT NULL, exchange INTEGER NOT NULL, attempt INTEGER NOT NULL, kind INTEGER NOT NULL,
-  request TEXT NOT NULL, client TEXT NOT NULL, stream INTEGER NOT NULL, status INTEGER NOT NULL,
-  input INTEGER, cache_read INTEGER, cache_write INTEGER, cache_write_1h INTEGER, output INTEGER, reasoning INTEGER,
-  server_tools INTEGER, images INTEGER, estimates INTEGER NOT NULL,
-  cost INTEGER, first_micros INTEGER, total_micros INTEGER NOT NULL, bytes_in INTEGER NOT NULL,
-  bytes_out INTEGER NOT NULL,
+  began, exchange, attempt, kind, request, client, stream, status, input, cache_read, cache_write, cache_write_1h, output,
+  reasoning, server_tools, images, estimates, cost, first_micros, total_micros, bytes_in, bytes_out,
   UNIQUE (began, exchange, attempt)
-) STRICT;
-CREATE TABLE kinds (
+)";
+
+const KINDS: &str = "CREATE TABLE kinds (
   kind INTEGER PRIMARY KEY,
   user TEXT NOT NULL, key TEXT NOT NULL, account TEXT NOT NULL, provider TEXT NOT NULL, call TEXT NOT NULL,
   model TEXT NOT NULL, served TEXT NOT NULL, client_format TEXT NOT NULL, upstream_format TEXT NOT NULL,
   outcome TEXT NOT NULL, failure TEXT NOT NULL,
   UNIQUE (user, key, account, provider, call, model, served, client_format, upstream_format, outcome, failure)
-) STRICT;";
+) STRICT";
 
 const META: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -156,18 +154,18 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
         VERSION => return Ok(()),
         0 => {
             change.execute_batch(META)?;
-            change.execute_batch(ENTRIES)?;
             change.execute_batch(&sums_table("hours", "hour"))?;
             change.execute_batch(&sums_table("days", "day"))?;
+            make(&change)?;
         }
         1 | 2 => take_kinds_apart(&change)?,
+        3 => relax(&change)?,
         later => {
             return Err(rusqlite::Error::InvalidParameterName(format!(
                 "the file is of a later version of sub2api (tables {later}, this one knows {VERSION})"
             )));
         }
     }
-    change.execute_batch(&view())?;
     change.execute_batch(&format!("PRAGMA user_version = {VERSION}"))?;
     change.commit()
 }
@@ -176,17 +174,32 @@ fn version(connection: &Connection) -> Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
+/// Makes the tables of rows, and the view that shows them.
+fn make(change: &Connection) -> Result<()> {
+    change.execute_batch(&format!("{ENTRIES}; {KINDS}; {}", view()))
+}
+
 /// Versions 1 and 2 wrote everything into every row, in a table with the name of today's view. The rows keep their
 /// numbers, by which `meta.rolled` knows them.
 fn take_kinds_apart(change: &Connection) -> Result<()> {
-    change.execute_batch(ENTRIES)?;
+    change.execute_batch("ALTER TABLE attempts RENAME TO earlier")?;
+    make(change)?;
     change.execute_batch(&format!(
-        "INSERT INTO kinds ({SHARED}) SELECT DISTINCT {SHARED} FROM attempts;
-         INSERT INTO entries (seq, {OWN}) SELECT seq, {OWN} FROM attempts CROSS JOIN kinds ON ({}) = ({}) ORDER BY seq;
-         DROP TABLE attempts;",
+        "INSERT INTO kinds ({SHARED}) SELECT DISTINCT {SHARED} FROM earlier;
+         INSERT INTO entries (seq, {OWN}) SELECT seq, {OWN} FROM earlier CROSS JOIN kinds ON ({}) = ({}) ORDER BY seq;
+         DROP TABLE earlier;",
         prefixed("kinds", SHARED),
-        prefixed("attempts", SHARED)
+        prefixed("earlier", SHARED)
     ))
+}
+
+/// Version 3 had the same table with types that are checked. Rows look the same without: only what the file says of the
+/// table changes, as SQLite's page on `ALTER TABLE` has it for constraints.
+fn relax(change: &Connection) -> Result<()> {
+    let schema: i64 = change.query_row("PRAGMA schema_version", [], |row| row.get(0))?;
+    change.execute_batch("PRAGMA writable_schema = ON")?;
+    change.execute("UPDATE sqlite_schema SET sql = ?1 WHERE type = 'table' AND name = 'entries'", [ENTRIES])?;
+    change.execute_batch(&format!("PRAGMA schema_version = {}; PRAGMA writable_schema = RESET", schema + 1))
 }
 
 #[cfg(test)]
@@ -213,19 +226,34 @@ mod tests {
         cost INTEGER, first_micros INTEGER, total_micros INTEGER NOT NULL, bytes_in INTEGER NOT NULL,
         bytes_out INTEGER NOT NULL, client TEXT NOT NULL, UNIQUE (began, exchange, attempt)";
 
+    /// The table of rows that version 3 wrote.
+    const CHECKED_ENTRIES: &str = "CREATE TABLE entries (
+        seq INTEGER PRIMARY KEY,
+        began INTEGER NOT NULL, exchange INTEGER NOT NULL, attempt INTEGER NOT NULL, kind INTEGER NOT NULL,
+        request TEXT NOT NULL, client TEXT NOT NULL, stream INTEGER NOT NULL, status INTEGER NOT NULL,
+        input INTEGER, cache_read INTEGER, cache_write INTEGER, cache_write_1h INTEGER, output INTEGER,
+        reasoning INTEGER, server_tools INTEGER, images INTEGER, estimates INTEGER NOT NULL,
+        cost INTEGER, first_micros INTEGER, total_micros INTEGER NOT NULL, bytes_in INTEGER NOT NULL,
+        bytes_out INTEGER NOT NULL,
+        UNIQUE (began, exchange, attempt)
+      ) STRICT";
+
     /// Makes a file as an earlier version left it.
     fn earlier(folder: &Folder, version: i64) -> Connection {
-        let numbered = if version == 1 { "PRIMARY KEY AUTOINCREMENT" } else { "PRIMARY KEY" };
+        let tables = match version {
+            1 => format!("CREATE TABLE attempts (seq INTEGER PRIMARY KEY AUTOINCREMENT, {ATTEMPTS}) STRICT"),
+            2 => format!("CREATE TABLE attempts (seq INTEGER PRIMARY KEY, {ATTEMPTS}) STRICT"),
+            _ => format!("{CHECKED_ENTRIES}; {KINDS}; {}", view()),
+        };
         let file = folder.other();
-        let attempts = format!("CREATE TABLE attempts (seq INTEGER {numbered}, {ATTEMPTS}) STRICT; {META}");
-        file.execute_batch(&attempts).unwrap();
+        file.execute_batch(&format!("{tables}; {META}")).unwrap();
         file.execute_batch(&sums_table("hours", "hour")).unwrap();
         file.execute_batch(&sums_table("days", "day")).unwrap();
         file.execute_batch(&format!("PRAGMA user_version = {version}; PRAGMA journal_mode = wal")).unwrap();
         file
     }
 
-    /// Writes rows as versions 1 and 2 did.
+    /// Writes rows as versions 1 and 2 did. In a file of version 3 they go through the view.
     fn write(file: &Connection, first: i64, entries: &[Entry<'_>]) {
         let places = (1..=33).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ");
         let sql = format!("INSERT OR IGNORE INTO attempts (seq, {}) VALUES ({places})", SHOWN.join(", "));
@@ -319,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_file_of_an_earlier_version_answers_as_before_and_goes_on() {
-        for version in [1, 2] {
+        for version in [1, 2, 3] {
             let folder = Folder::new();
             let all = rows(1..=60);
             let (old, new) = all.split_at(40);
@@ -343,6 +371,9 @@ mod tests {
             tests::write(&mut open(&fresh), &all).unwrap();
             assert_eq!(told(&folder.reader()), told(&fresh.reader()), "from version {version}");
             let text = |sql: &str| file.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+            let schema = "SELECT group_concat(coalesce(sql, name)) FROM (SELECT * FROM sqlite_schema \
+                          WHERE name <> 'sqlite_sequence' ORDER BY name)";
+            assert_eq!(text(schema), fresh.other().query_row(schema, [], |row| row.get::<_, String>(0)).unwrap());
             assert!(!text("SELECT group_concat(sql) FROM sqlite_schema").contains("AUTOINCREMENT"));
             assert_eq!(text("PRAGMA integrity_check"), "ok");
         }
@@ -379,6 +410,32 @@ mod tests {
             let fresh = Folder::new();
             tests::write(&mut open(&fresh), &all).unwrap();
             assert_eq!(told(&folder.reader()), told(&fresh.reader()));
+            store.roll_up().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_process_of_version_3_goes_on_writing_with_the_statement_that_it_has() {
+        let folder = Folder::new();
+        let all = rows(1..=60);
+        let file = earlier(&folder, 3);
+        write(&file, 1, &all[..20]);
+        let values = OWN.replace("exchange", "exchange + 1");
+        let sql = format!(
+            "INSERT OR IGNORE INTO entries ({OWN}, seq) SELECT {values}, 1 + ({LAST}) FROM entries WHERE seq = ?1"
+        );
+        let mut insert = file.prepare(&sql).unwrap();
+        assert_eq!(insert.execute([1]).unwrap(), 1);
+        let mut store = open(&folder);
+        assert_eq!(insert.execute([2]).unwrap(), 1);
+        assert_eq!(tests::write(&mut store, &all).unwrap(), 40);
+        assert_eq!(
+            (insert.execute([1]).unwrap(), insert.execute([3]).unwrap()),
+            (0, 1),
+            "what is there is known as such"
+        );
+        for _ in 0..2 {
+            assert_eq!(folder.reader().total(&Filter::default()).unwrap().attempts, 63);
             store.roll_up().unwrap();
         }
     }
