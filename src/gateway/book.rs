@@ -194,3 +194,68 @@ fn input_tokens(exchange: &Exchange, attempt: &Attempt, request: &Request) -> u6
     let endpoint = exchange.endpoint().unwrap_or(&attempt.endpoint);
     estimate::tokens_of(endpoint, &request.body, &attempt.lease.candidate.upstream_model)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{bounds::BodyPermit, dispatch, route},
+        *,
+    };
+    use crate::{
+        clock::Clock,
+        config::Config,
+        ledger::{
+            LedgerError, LedgerSettings,
+            query::{Filter, Page},
+        },
+        live::Live,
+        wire::envelope,
+    };
+    use http::{HeaderMap, Method};
+
+    /// A request whose first attempt has begun.
+    async fn under_way(shared: &Shared) -> Exchange {
+        let body = br#"{"model":"smart","messages":[]}"#;
+        let mut exchange = Exchange::new(shared);
+        let headers = HeaderMap::new();
+        exchange.route = route::route(&Method::POST, "/v1/chat/completions", None, &headers).ok();
+        let endpoint = exchange.endpoint().unwrap().clone();
+        exchange.client_shown = "10.0.0.7".to_owned();
+        exchange.request = Some(Request {
+            body: body.as_slice().into(),
+            envelope: envelope::scan(&endpoint, None, body).unwrap(),
+            model: "smart".to_owned(),
+            is_named: true,
+            stream: false,
+            session: None,
+            query: None,
+            _permit: BodyPermit::new(&shared.live.counters),
+        });
+        dispatch::plan(shared, &mut exchange, &endpoint).unwrap();
+        dispatch::next(shared, &mut exchange).await.unwrap();
+        exchange
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_nobody_closes_is_written_down_as_lost() {
+        let folder = std::env::temp_dir().join(format!("sub2api-book-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let text =
+            "auth: none\naccounts: [{ name: a, provider: openai, credentials: { api_key: k }, models: [smart] }]\n";
+        let config = Config::parse(text, &|_| None).unwrap().config;
+        let ledger = Arc::new(Ledger::open(&folder, LedgerSettings::default(), Clock::System).unwrap());
+        let shared = Shared::new(Live::new(config, Some(ledger.clone()), Clock::System), None);
+        drop(under_way(&shared).await);
+        let mut again = under_way(&shared).await;
+        dispatch::next(&shared, &mut again).await.unwrap_err();
+        let mut rows = Vec::new();
+        let read: Result<(), LedgerError> = ledger.reader().unwrap().rows(&Filter::default(), Page::default(), |row| {
+            rows.push((row.account.clone(), row.model.clone(), row.outcome.clone(), row.failure.clone(), row.attempt));
+            Ok(())
+        });
+        read.unwrap();
+        let lost = |attempt| ("a".to_owned(), "smart".to_owned(), "lost".to_owned(), "lost".to_owned(), attempt);
+        assert_eq!(rows, [lost(1), lost(1)]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
