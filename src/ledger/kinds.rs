@@ -10,19 +10,23 @@ use rusqlite::{
     Statement, Transaction,
     types::{ToSqlOutput, ValueRef},
 };
-use std::{collections::HashMap, iter};
+use std::{collections::HashMap, iter, sync::Arc};
 
 /// So many are remembered.
 const MOST: usize = 20_000;
+/// So many are at hand.
+const NEAR: usize = 1 << NEAR_BITS;
+const NEAR_BITS: u32 = 10;
+
+/// What rows share, as the journal has it, and its number.
+type Kind = (Arc<[u8]>, i64);
 
 /// What is remembered.
 pub(super) struct Kinds {
-    /// By the bytes of the texts, as the journal has them.
-    known: HashMap<Box<[u8]>, i64>,
-    /// Those of the row before, which are often those of the next one.
-    before: Vec<u8>,
-    /// Their number, if they have one.
-    number: Option<i64>,
+    known: HashMap<Arc<[u8]>, i64>,
+    /// Those of the last rows, each at a place that a quick look at its bytes gives: a hash that no caller can foresee takes
+    /// longer than all the rest.
+    near: Vec<Option<Kind>>,
     find: String,
     add: String,
 }
@@ -33,8 +37,7 @@ impl Kinds {
         let shared = schema::SHARED;
         Kinds {
             known: HashMap::new(),
-            before: Vec::new(),
-            number: None,
+            near: vec![None; NEAR],
             find: format!("SELECT kind FROM kinds WHERE ({shared}) = ({places})"),
             add: format!("INSERT INTO kinds ({shared}) VALUES ({places})"),
         }
@@ -42,20 +45,24 @@ impl Kinds {
 
     /// The number of what this row shares with others.
     pub(super) fn of(&mut self, change: &Transaction<'_>, row: &Record<'_>) -> rusqlite::Result<i64> {
-        if let Some(number) = self.number.filter(|_| self.before == row.shared) {
-            return Ok(number);
+        let place = place(row.shared);
+        if let Some(Some((shared, number))) = self.near.get(place)
+            && **shared == *row.shared
+        {
+            return Ok(*number);
         }
-        let number = match self.known.get(row.shared) {
-            Some(number) => *number,
+        let kind = match self.known.get_key_value(row.shared) {
+            Some((shared, number)) => (shared.clone(), *number),
             None => self.learn(change, row)?,
         };
-        self.before.clear();
-        self.before.extend_from_slice(row.shared);
-        self.number = Some(number);
+        let number = kind.1;
+        if let Some(near) = self.near.get_mut(place) {
+            *near = Some(kind);
+        }
         Ok(number)
     }
 
-    fn learn(&mut self, change: &Transaction<'_>, row: &Record<'_>) -> rusqlite::Result<i64> {
+    fn learn(&mut self, change: &Transaction<'_>, row: &Record<'_>) -> rusqlite::Result<Kind> {
         let mut find = change.prepare_cached(&self.find)?;
         bind(&mut find, row)?;
         let found = find.raw_query().next()?.map(|row| row.get(0)).transpose()?;
@@ -71,15 +78,25 @@ impl Kinds {
         if self.known.len() >= MOST {
             self.known.clear();
         }
-        self.known.insert(row.shared.into(), number);
-        Ok(number)
+        let shared: Arc<[u8]> = row.shared.into();
+        self.known.insert(shared.clone(), number);
+        Ok((shared, number))
     }
 
     /// What was given a number may not be in the file.
     pub(super) fn doubt(&mut self) {
         self.known.clear();
-        self.number = None;
+        self.near.fill(None);
     }
+}
+
+/// Where bytes are looked for first.
+fn place(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks();
+    let mixed = |mixed: u64, word: u64| (mixed.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let all = rest.iter().map(|byte| u64::from(*byte)).chain(words).fold(0, mixed);
+    (all >> (u64::BITS - NEAR_BITS)) as usize
 }
 
 fn bind(statement: &mut Statement<'_>, row: &Record<'_>) -> rusqlite::Result<()> {

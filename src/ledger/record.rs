@@ -42,16 +42,17 @@ pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
     let [a, b, c, d, e, f, g, h] = entry.counts.all().map(|count| count.value());
     let maybes: [Option<u64>; MAYBES] = [a, b, c, d, e, f, g, h, entry.cost_nanos, entry.first_micros];
     let known = maybes.iter().rev().fold(0_u16, |bits, maybe| (bits << 1) | u16::from(maybe.is_some()));
-    for number in [entry.began, entry.exchange, entry.total_micros, entry.bytes_in, entry.bytes_out] {
-        out.extend_from_slice(&number.to_le_bytes());
-    }
+    let numbers = [entry.began, entry.exchange, entry.total_micros, entry.bytes_in, entry.bytes_out];
+    out.extend_from_slice(numbers.map(u64::to_le_bytes).as_flattened());
     out.extend_from_slice(&entry.attempt.to_le_bytes());
-    out.extend_from_slice(&entry.status.to_le_bytes());
-    out.extend_from_slice(&known.to_le_bytes());
+    out.extend_from_slice([entry.status, known].map(u16::to_le_bytes).as_flattened());
     out.extend_from_slice(&[u8::from(entry.stream), entry.counts.estimated_bits()]);
-    for number in maybes.into_iter().flatten() {
-        out.extend_from_slice(&number.to_le_bytes());
+    let (mut told, mut count) = ([[0; 8]; MAYBES], 0);
+    for (place, number) in told.iter_mut().zip(maybes.iter().flatten()) {
+        *place = number.to_le_bytes();
+        count += 1;
     }
+    out.extend_from_slice(told.get(..count).unwrap_or_default().as_flattened());
     text(entry.request, out);
     let shared: [&str; SHARED] = [
         entry.user,
@@ -66,7 +67,7 @@ pub(super) fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) {
         entry.outcome.name(),
         entry.failure,
     ];
-    shared.into_iter().for_each(|shared| text(shared, out));
+    shared.iter().for_each(|shared| text(shared, out));
     text(entry.client, out);
 }
 

@@ -81,12 +81,14 @@ impl Store {
             connection.pragma_update(None, "cache_size", CACHE_KIB)?;
             schema::prepare(&mut connection)?;
             connection.set_prepared_statement_cache_capacity(16);
+            let insert = Insert::new();
+            insert.prepare(&connection)?;
             Ok(Store {
                 connection,
-                insert: Insert::new(),
+                insert,
                 roll: [roll("hours", "hour", HOUR_MILLIS), roll("days", "day", DAY_MILLIS)],
                 kinds: Kinds::new(),
-                pending: Pending::default(),
+                pending: Pending::new(),
             })
         };
         open().map_err(|cause| LedgerError::Open { path: path.to_owned(), cause })
@@ -119,13 +121,14 @@ impl Store {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (rolled, last) = bounds(&change)?;
         self.pending.expect(rolled, last);
-        let mut end = End { change: &change, kinds: &mut self.kinds, pending: &mut self.pending, seq: last };
+        let mut end = End { change: &change, kinds: &mut self.kinds, pending: &mut self.pending, last, seq: last };
         let (mut one, mut many) = (self.insert.one(&change)?, None);
         let (mut left, mut bundle) = (most, Vec::with_capacity(insert::MANY));
         while left > 0 {
             bundle.clear();
-            bundle.extend(rows.by_ref().take(insert::MANY.min(left)));
-            left = if bundle.len() == insert::MANY { left - bundle.len() } else { 0 };
+            let wanted = if end.is_first() { 1 } else { insert::MANY.min(left) };
+            bundle.extend(rows.by_ref().take(wanted));
+            left = if bundle.len() == wanted { left - wanted } else { 0 };
             if are_new && bundle.len() == insert::MANY {
                 let many = match &mut many {
                     Some(many) => many,
@@ -187,27 +190,35 @@ struct End<'s, 'c> {
     change: &'s Transaction<'c>,
     kinds: &'s mut Kinds,
     pending: &'s mut Pending,
+    /// The number of the last row before.
+    last: i64,
     /// The number of the last row.
     seq: i64,
 }
 
 impl End<'_, '_> {
+    /// Whether the next row is the first one. It is told its number, and the others go on behind it: where rows have been
+    /// let go of, the last one that is there says nothing.
+    fn is_first(&self) -> bool {
+        self.seq == self.last
+    }
+
     /// Adds as many rows as the statement takes. Fails where one is there already.
     fn add_all<'r>(&mut self, many: &mut Filled<'_, 'r>, rows: &[Record<'r>]) -> rusqlite::Result<()> {
         for (place, row) in rows.iter().enumerate() {
             let kind = self.kinds.of(self.change, row)?;
             self.seq += 1;
-            many.put(place, (self.seq, kind), row)?;
+            many.put(place, kind, row)?;
             self.pending.add(self.seq, kind, row);
         }
-        many.execute().map(drop)
+        many.write_all()
     }
 
     /// Adds a row, if it is not there yet.
     fn add<'r>(&mut self, one: &mut Filled<'_, 'r>, row: &Record<'r>) -> rusqlite::Result<()> {
         let kind = self.kinds.of(self.change, row)?;
-        one.put(0, (self.seq + 1, kind), row)?;
-        if one.execute()? == 1 {
+        one.put(0, kind, row)?;
+        if one.write(self.is_first().then_some(self.seq + 1))? {
             self.seq += 1;
             self.pending.add(self.seq, kind, row);
         }

@@ -11,14 +11,16 @@ use super::{
 use rusqlite::{Statement, Transaction};
 use std::{collections::HashMap, iter};
 
+/// So many groups are at hand.
+const NEAR: usize = 256;
+
 /// The sums of the rows in a span of the file.
-#[derive(Default)]
 pub(super) struct Pending {
     /// By the hour and the rows' kind: the place of their sums.
     groups: HashMap<Group, usize>,
     sums: Vec<[i64; SUMS.len()]>,
-    /// That of the row before: the next one's is often the same.
-    before: Option<(Group, usize)>,
+    /// Those of the last rows, each at a place that its group gives.
+    near: Vec<Option<(Group, usize)>>,
     span: Option<Span>,
 }
 
@@ -33,6 +35,10 @@ struct Span {
 }
 
 impl Pending {
+    pub(super) fn new() -> Pending {
+        Pending { groups: HashMap::new(), sums: Vec::new(), near: vec![None; NEAR], span: None }
+    }
+
     /// Rows are going to be written behind the last one that is there.
     pub(super) fn expect(&mut self, rolled: i64, last: i64) {
         let is_ours = self.span.is_some_and(|span| span.from == rolled && span.to == last);
@@ -56,7 +62,7 @@ impl Pending {
     fn clear(&mut self) {
         self.groups.clear();
         self.sums.clear();
-        self.before = None;
+        self.near.fill(None);
     }
 
     /// Where the span ends, if it begins where the tables of sums end.
@@ -69,15 +75,26 @@ impl Pending {
         let Some(span) = &mut self.span else { return };
         span.to = seq;
         let group = (row.began / HOUR_MILLIS, kind);
-        let place = match self.before {
-            Some((before, place)) if before == group => place,
-            Some(_) | None => *self.groups.entry(group).or_insert(self.sums.len()),
-        };
-        self.before = Some((group, place));
+        let place = self.place(group);
         match self.sums.get_mut(place) {
             Some(sums) => iter::zip(sums, sums_of(row)).for_each(|(sum, value)| *sum += value),
             None => self.sums.push(sums_of(row)),
         }
+    }
+
+    /// Where the sums of a group are, or are going to be.
+    fn place(&mut self, group: Group) -> usize {
+        let at = group.1 as usize % NEAR;
+        if let Some(Some((near, place))) = self.near.get(at)
+            && *near == group
+        {
+            return *place;
+        }
+        let place = *self.groups.entry(group).or_insert(self.sums.len());
+        if let Some(near) = self.near.get_mut(at) {
+            *near = Some((group, place));
+        }
+        place
     }
 
     /// Adds them to the tables of sums.
