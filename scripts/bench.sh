@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares, in one run on this machine: the mock alone, nginx, a bare Pingora proxy, and the gateway with authentication,
 # limits and the access log on. Prints Markdown tables; docs/performance.md says how to read them.
-# Options: --rounds N, --seconds N, --cases whole,burst,paced,whole-1,burst-1,translated,translated-paced. Builds the release profile (minutes).
+# Options: --rounds N, --seconds N, --cases whole,burst,paced,whole-1,burst-1,translated,translated-paced,ledger. Builds the release profile (minutes).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -27,6 +27,8 @@ LANES = [
     ("translated", "bench-burst-50", True, 32, "50 events at once, 32 connections: the gateway's two lanes"),
     ("translated-paced", "bench-paced-50-5ms", True, 64, "50 events, one every 5 ms, 64 streams: the gateway's two lanes"),
 ]
+# The gateway without its ledger and with it, in turns and with nothing between them: their difference is small.
+LEDGER = [("ledger", "bench-whole", False, 32, "whole reply, 32 connections: without the ledger and with it")]
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 
 
@@ -208,9 +210,10 @@ def main():
     ap.add_argument("--work", required=True, help="an empty folder for configurations, logs and data")
     ap.add_argument("--rounds", type=int, default=5)
     ap.add_argument("--seconds", type=int, default=4, help="length of one run")
-    ap.add_argument("--cases", default=",".join(c[0] for c in CASES + LANES))
+    ap.add_argument("--cases", default=",".join(c[0] for c in CASES + LANES + LEDGER))
     opt = ap.parse_args()
-    cases, lane_cases = ([c for c in all if c[0] in opt.cases.split(",")] for all in (CASES, LANES))
+    cases, lane_cases, ledger_cases = (
+        [c for c in all if c[0] in opt.cases.split(",")] for all in (CASES, LANES, LEDGER))
     work = pathlib.Path(opt.work)
     load = os.getloadavg()[0]
     if load > 0.5:
@@ -218,7 +221,7 @@ def main():
     contenders = []
     try:
         contenders = start(opt, work)
-        check_same_replies(contenders, cases)
+        check_same_replies(contenders, cases + ledger_cases)
         gateway = contenders[-1]
         lanes = [gateway.asked("byte lane", CHAT), gateway.asked("translate lane", MESSAGES)]
         check_lanes(lanes, lane_cases)
@@ -228,6 +231,8 @@ def main():
             table(case, compare(contenders, case, opt))
         for case in lane_cases:
             table(case, compare(lanes, case, opt), "byte lane")
+        for case in ledger_cases:
+            table(case, compare(contenders[-2:], case, opt), contenders[-2].name)
     finally:
         for contender in contenders:
             contender.process.send_signal(signal.SIGTERM)
