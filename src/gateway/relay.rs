@@ -194,10 +194,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     if is_first && reply.is_error() {
         exchange.answer = reword(attempt, body, status, &exchange.id);
         if exchange.answer.is_some() {
-            let class = said.as_ref().map_or("", |verdict| verdict.class.name());
-            if let Some(verdict) = said {
-                settle::said(shared, exchange, &verdict);
-            }
+            let class = note(shared, exchange, said);
             book::close(shared, exchange, Outcome::Failed, class);
             return Error::e_explain(ANSWERED, "the provider's answer is given in the caller's format");
         }
@@ -207,10 +204,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         exchange.upstream_status = attempt.reply.as_ref().and_then(|r| r.seen().error.as_ref()).and_then(|e| e.status);
         exchange.answer = Some(answer);
         settle::answered(shared, exchange, now());
-        let class = said.as_ref().map_or("", |verdict| verdict.class.name());
-        if let Some(verdict) = said {
-            settle::said(shared, exchange, &verdict);
-        }
+        let class = note(shared, exchange, said);
         book::close(shared, exchange, book::ended(exchange), class);
         return Error::e_explain(ANSWERED, "the answer is given anew");
     }
@@ -220,10 +214,24 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     if is_first {
         settle::answered(shared, exchange, now());
     }
-    let class = said.as_ref().map_or("", |verdict| verdict.class.name());
-    if let Some(verdict) = said {
-        settle::said(shared, exchange, &verdict);
-    }
+    let class = note(shared, exchange, said);
+    go_on(shared, body, exchange, (step, end, class))
+}
+
+/// Notes what an answer says of its account. Gives the class of the failure, empty for none.
+fn note(shared: &Shared, exchange: &mut Exchange, said: Option<Verdict>) -> &'static str {
+    let Some(verdict) = said else { return "" };
+    settle::said(shared, exchange, &verdict);
+    verdict.class.name()
+}
+
+/// Lets a piece go its way, or ends the attempt.
+fn go_on(
+    shared: &Shared,
+    body: &mut Option<Bytes>,
+    exchange: &mut Exchange,
+    (step, end, class): (Step, bool, &'static str),
+) -> Result<()> {
     match step {
         Step::Go if admission::is_overrun(shared, exchange, end || is_closed(exchange)) => {
             Error::e_explain(SPENT, "the stream used more than its budget has")
