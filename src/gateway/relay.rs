@@ -261,7 +261,7 @@ fn goes_on(attempt: &mut Attempt, body: &mut Option<Bytes>) -> bool {
     let (Some(reply), Some(piece)) = (&mut attempt.reply, body.as_ref()) else { return false };
     let Some(translation) = &mut attempt.translation else { return reply.goes_on(piece) };
     let Some(said) = reply.is_amid().then(|| translation.more(piece)).flatten() else { return false };
-    reply.count(piece.len());
+    reply.count(piece);
     *body = Some(said).filter(|said| !said.is_empty());
     true
 }

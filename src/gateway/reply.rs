@@ -184,10 +184,10 @@ impl Reply {
         goes_on
     }
 
-    /// Takes an event of this length that was read elsewhere, and was such a piece.
-    pub(super) fn count(&mut self, length: usize) {
-        self.bytes += length;
-        self.tap.count(length);
+    /// Takes an event that was read elsewhere, and was such a piece.
+    pub(super) fn count(&mut self, event: &[u8]) {
+        self.bytes += event.len();
+        self.tap.count(event);
     }
 
     /// Takes the next piece and leaves in `body` what may go on. The clock is read only where something is judged.

@@ -125,10 +125,10 @@ impl Tap {
         }
     }
 
-    /// Takes an event of this length that was read elsewhere: amid a stream, and nothing but more of the answer.
-    pub fn count(&mut self, length: usize) {
+    /// Takes an event that was read elsewhere: amid a stream, and nothing but more of the answer.
+    pub fn count(&mut self, event: &[u8]) {
         self.seen.events += 1;
-        self.seen.volume.add(length);
+        self.seen.volume.add(event);
     }
 
     /// The upstream ended cleanly: reads what is still open, and returns the bytes that were held back.
@@ -261,9 +261,10 @@ impl Events {
         let (mut rest, mut events, mut volume) = (piece, seen.events, seen.volume);
         while !rest.is_empty() {
             let Some(length) = self.repeat.next(rest) else { return false };
+            let (event, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
             events += 1;
-            volume.add(length);
-            rest = rest.get(length..).unwrap_or_default();
+            volume.add(event);
+            rest = behind;
         }
         (seen.events, seen.volume) = (events, volume);
         true
@@ -317,7 +318,7 @@ impl Events {
         let is_answering = reading.seen.content && !reading.seen.terminal;
         if is_answering && self.repeat.is_like(event) {
             reading.seen.events += 1;
-            return reading.seen.volume.add(event.len());
+            return reading.seen.volume.add(event);
         }
         let said = match self.framing {
             Framing::Sse(_) => sse::read(event, &mut self.scratch),
@@ -332,7 +333,7 @@ impl Events {
         }
         reading.seen.events += 1;
         if reading.seen.content && !reading.seen.terminal {
-            reading.seen.volume.add(event.len());
+            reading.seen.volume.add(event);
         }
     }
 

@@ -118,9 +118,10 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// An event of this length has passed, in an answer whose content has begun.
-    pub(crate) fn add(&mut self, length: usize) {
-        let length = length as u64;
+    /// An event has passed, in an answer whose content has begun. The line ends around it do not count: where a piece of the
+    /// stream ends between CR and LF, the LF stands before the next event.
+    pub(crate) fn add(&mut self, event: &[u8]) {
+        let length = event.trim_ascii().len() as u64;
         self.least = if self.events == 0 { length } else { self.least.min(length) };
         self.events += 1;
         self.bytes = self.bytes.saturating_add(length);

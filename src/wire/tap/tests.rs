@@ -360,3 +360,26 @@ proptest! {
         prop_assert_eq!(out, pieces.concat());
     }
 }
+
+#[test]
+fn a_cut_between_cr_and_lf_changes_nothing_of_what_is_seen() {
+    let event = |text: &str| {
+        let data = format!(
+            "{{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}"
+        );
+        format!("event: content_block_delta\r\ndata: {data}\r\n\r\n")
+    };
+    let stream = ["a", "bc", "def"].map(event).concat();
+    let seen = |pieces: &[&str]| {
+        let mut tap = Tap::new(WireFormat::Anthropic, Shape::Sse, 1 << 20);
+        pieces.iter().for_each(|piece| drop(tap.feed(Bytes::copy_from_slice(piece.as_bytes()))));
+        tap.finish();
+        tap.seen
+    };
+    let whole = seen(&[&stream]);
+    assert!(whole.content && whole.volume.tokens() > 0);
+    for at in 1..stream.len() {
+        let (a, b) = stream.split_at(at);
+        assert_eq!(seen(&[a, b]), whole, "{a:?}");
+    }
+}
