@@ -385,4 +385,10 @@ mod tests {
         let text = text(&access);
         assert!(text.contains("input=0 ") && text.contains("output=- ") && text.contains("total_ms=1.500"), "{text}");
     }
+
+    #[test]
+    fn a_name_of_any_length_is_clipped_between_two_characters() {
+        assert_eq!(clip(&"é".repeat(1_000)).chars().count(), 200);
+        assert_eq!(clip("gpt-4.1"), "gpt-4.1");
+    }
 }

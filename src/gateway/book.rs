@@ -13,7 +13,8 @@ use super::{
 use crate::{
     account::{Tokens, Took},
     clock::Moment,
-    ledger::{Ack, Counts, Entry, Ledger, Outcome, Price, entry::clip},
+    ledger::{Ack, Counts, Entry, Ledger, Outcome, Price},
+    telemetry::clip,
     wire::Endpoint,
 };
 use serde::Deserialize;
@@ -51,6 +52,7 @@ fn begun<'e>(exchange: &'e Exchange, attempt: &'e Attempt) -> Entry<'e> {
         account: &settings.name,
         provider: settings.provider.name(),
         call: exchange.endpoint().map_or("", |endpoint| endpoint.name()),
+        // A caller can ask for a model with a name of any length.
         model: request.map_or("", |request| clip(&request.model)),
         served: clip(&attempt.lease.candidate.upstream_model),
         client_format: exchange.format.name(),

@@ -4,7 +4,6 @@
 //! [`Entry::exchange`] and [`Entry::attempt`] names the attempt, so that a row that is written twice counts once.
 
 use super::count::{Count, Counts};
-use crate::telemetry;
 use serde::Serialize;
 
 /// One attempt, as it is written down when it has ended. Borrows its texts: they are copied once, into the journal.
@@ -87,11 +86,6 @@ impl Outcome {
             Outcome::Lost => "lost",
         }
     }
-}
-
-/// A text that others chose, as long as the ledger keeps it: a caller can ask for a model with a name of any length.
-pub fn clip(text: &str) -> &str {
-    telemetry::clip(text)
 }
 
 /// A row as it is read from the file again, and as exports show it.
@@ -192,11 +186,5 @@ mod tests {
         counts.estimate_input(3);
         counts.estimate_output(5);
         assert_eq!(estimated_names(counts.estimated_bits()), ["input", "output"]);
-    }
-
-    #[test]
-    fn a_name_of_any_length_is_clipped_between_two_characters() {
-        assert_eq!(clip(&"é".repeat(1_000)).chars().count(), 200);
-        assert_eq!(clip("gpt-4.1"), "gpt-4.1");
     }
 }
