@@ -10,15 +10,20 @@ use std::time::Duration;
 
 const MESSAGES: &str = "/v1/messages";
 
+/// What these send, in one write.
+fn together(acts: impl IntoIterator<Item = Act>) -> Act {
+    let pieces = acts.into_iter().map(|act| match act {
+        Act::Send(bytes) => bytes,
+        other => panic!("{other:?}"),
+    });
+    Act::Send(pieces.collect::<Vec<_>>().concat().into())
+}
+
 /// The first content, and some time later `count` events in one write, a chunk each.
 fn begun(count: usize) -> (Vec<Act>, String) {
     let start = preamble("msg_1") + &delta("first");
     let events: Vec<String> = (0..count).map(|n| delta(&format!("word{n} "))).collect();
-    let pieces = events.iter().map(|event| match chunk(event) {
-        Act::Send(bytes) => bytes,
-        other => panic!("{other:?}"),
-    });
-    let burst = Act::Send(pieces.collect::<Vec<_>>().concat().into());
+    let burst = together(events.iter().map(chunk));
     let acts = vec![stream_head(), chunk(&start), Act::Sleep(Duration::from_millis(60)), burst];
     (acts, start + &events.concat())
 }
@@ -58,7 +63,8 @@ async fn a_burst_of_any_length_arrives_though_nothing_follows_it() {
 async fn what_belongs_together_leaves_together() {
     let start = preamble("msg_1") + &delta("first");
     let pause = Act::Sleep(Duration::from_millis(200));
-    let acts = vec![stream_head(), chunk(&start), pause, chunk(delta("last") + &ending()), end()];
+    let last = together([chunk(delta("last") + &ending()), end()]);
+    let acts = vec![together([stream_head(), chunk(&start)]), pause, last];
     let (gateway, _upstream) = gateway(acts).await;
     let mut connection = Connection::open(gateway.address).await.unwrap();
     connection.send(&Ask::post(MESSAGES, ASK)).await.unwrap();
@@ -108,11 +114,7 @@ async fn a_slow_client_gets_every_burst_once_and_in_order() {
     let mut wanted = start;
     for burst in 0..200 {
         let events: Vec<String> = (0..16).map(|n| delta(&format!("{burst}-{n} {filler}"))).collect();
-        let pieces = events.iter().map(|event| match chunk(event) {
-            Act::Send(bytes) => bytes,
-            other => panic!("{other:?}"),
-        });
-        acts.push(Act::Send(pieces.collect::<Vec<_>>().concat().into()));
+        acts.push(together(events.iter().map(chunk)));
         wanted += &events.concat();
     }
     acts.extend([chunk(ending()), end()]);
