@@ -1,175 +1,28 @@
-//! The way in, step by step, and the answers that the gateway gives by itself: refusals, model lists, health.
+//! The answers that the gateway gives by itself: refusals, model lists, health.
 
 use super::{
-    admission,
-    bounds::RequestPermit,
-    claim, dispatch, downstream, estimate,
-    exchange::{Answer, Exchange, Outcome, Request},
-    head, ingress, internal, names, origin, rates, relay,
+    estimate,
+    exchange::{Answer, Exchange, Outcome},
+    head, internal, names, rates,
     route::{self, Target},
-    settle, span,
+    settle,
     state::Shared,
-    usage,
 };
 use crate::{
-    config::Translation,
     error::{Reason, Rejection},
     limit::limiter::Rates,
-    wire::{Endpoint, WireFormat, envelope},
+    wire::WireFormat,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora::{ErrorType, OrErr, Result, http::ResponseHeader};
 use pingora_proxy::Session;
-use std::{sync::atomic::Ordering, time::Duration};
-use tokio::time::Instant;
+use std::sync::atomic::Ordering;
 
 /// Tells which status an upstream's error had, where the caller gets another one.
 pub(super) const UPSTREAM_STATUS: &str = "x-sub2api-upstream-status";
-/// Longest time spent on reading a refused request's rest, so that the client sees the refusal.
-const DRAIN: Duration = Duration::from_secs(3);
-
-/// Takes a request up to its first lease. `Ok(true)` where the gateway answered by itself.
-pub(super) async fn enter(shared: &Shared, session: &mut Session, exchange: &mut Exchange) -> Result<bool, Rejection> {
-    let (permit, requests) = RequestPermit::take(&shared.live.counters);
-    exchange.permit = Some(permit);
-    adopt_id(session, exchange);
-    span::begin(shared, exchange, session.get_header(&names::TRACEPARENT).and_then(|value| value.to_str().ok()));
-    let config = exchange.snapshot.clone();
-    let bounds = &config.config.bounds;
-    session.as_downstream_mut().set_read_timeout(Some(bounds.client_read));
-    session.as_downstream_mut().set_write_timeout(Some(bounds.client_write));
-    session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN));
-    // Pingora takes a client's wish to keep its connection as one to keep it for ever.
-    if session.as_downstream().get_keepalive() == Some(0) {
-        session.set_keepalive(Some(bounds.client_idle.as_secs().max(1)));
-    }
-    let head = session.req_header();
-    let peer = session.client_addr().and_then(|address| Some(address.as_inet()?.ip()));
-    exchange.client = peer.map(|peer| origin::address(peer, &head.headers, &config.config.client_address));
-    exchange.client_shown = exchange.client.map(origin::shown).unwrap_or_default();
-    match route::route(&head.method, head.uri.path(), head.uri.query(), &head.headers) {
-        Ok(route) => {
-            exchange.format = route.format;
-            exchange.route = Some(route);
-        }
-        Err((format, rejection)) => {
-            exchange.format = format;
-            return Err(rejection);
-        }
-    }
-    ingress::check_head(&session.req_header().headers, bounds)?;
-    if let Some(answer) = health(shared, exchange) {
-        give(session, exchange, &answer).await.map_err(|_| settle::gone())?;
-        return Ok(true);
-    }
-    if requests > bounds.requests {
-        let message = "the gateway serves as many requests as it may: try again";
-        return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
-    }
-    if shared.live.ledger.as_ref().is_some_and(|ledger| ledger.is_full()) {
-        let message = "the gateway cannot write down what requests use, and takes none until it can: try again";
-        return Err(Rejection::new(Reason::Unavailable, message).after(Some(Duration::from_secs(1))));
-    }
-    match ingress::authenticate(exchange, session) {
-        Ok(caller) => exchange.caller = caller,
-        Err(rejection) => return Err(admission::stranger(shared, session, exchange, rejection)),
-    }
-    if exchange.route.as_ref().is_some_and(|route| route.target == Target::Usage) {
-        let answer = usage::answer(shared, exchange);
-        give(session, exchange, &answer).await.map_err(|_| settle::gone())?;
-        return Ok(true);
-    }
-    let Some(endpoint) = exchange.endpoint().cloned() else {
-        let answer = models(shared, exchange).await?;
-        give(session, exchange, &answer).await.map_err(|_| settle::gone())?;
-        return Ok(true);
-    };
-    exchange.strict = is_strict(session, exchange);
-    admission::admit(shared, exchange, &endpoint)?;
-    take_request(shared, session, exchange, &endpoint).await?;
-    dispatch::plan(shared, exchange, &endpoint)?;
-    admission::reserve(shared, exchange, &endpoint)?;
-    if let Err(rejection) = lease_or_leave(shared, session, exchange).await {
-        let Some(answer) = estimate::answer(exchange).filter(|_| exchange.outcome != Outcome::ClientGone) else {
-            return Err(rejection);
-        };
-        give_estimate(session, exchange, &answer).await.map_err(|_| settle::gone())?;
-        return Ok(true);
-    }
-    let body = exchange.attempt.as_ref().map(|attempt| attempt.body.clone()).unwrap_or_default();
-    exchange.link = Some(downstream::install(session, body, relay::deadlines(exchange, Instant::now())));
-    exchange.marks.ready = Some(shared.live.clock.now());
-    Ok(false)
-}
-
-/// Whether the configuration, the user or the request itself forbids any loss in translation.
-fn is_strict(session: &Session, exchange: &Exchange) -> bool {
-    let user = exchange.caller.as_ref().map(|caller| caller.user.translation);
-    let asked = session.get_header(&names::TRANSLATION).is_some_and(|value| value.as_bytes() == b"strict");
-    asked || [Some(exchange.snapshot.config.translation), user].contains(&Some(Translation::Strict))
-}
-
-/// Waits for the first lease; a client that goes away meanwhile gives up its place.
-async fn lease_or_leave(shared: &Shared, session: &mut Session, exchange: &mut Exchange) -> Result<(), Rejection> {
-    let next = dispatch::next(shared, exchange);
-    tokio::select! {
-        biased;
-        leased = next => leased,
-        _ = session.as_downstream_mut().read_body_or_idle(true) => {
-            exchange.outcome = Outcome::ClientGone;
-            Err(settle::gone())
-        }
-    }
-}
-
-/// The client's own id for the request, if it is a decent one.
-fn adopt_id(session: &Session, exchange: &mut Exchange) {
-    let told = session.get_header(&names::REQUEST_ID).and_then(|value| value.to_str().ok());
-    let decent = |id: &&str| {
-        (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
-    };
-    if let Some(id) = told.filter(decent) {
-        exchange.id = id.into();
-    }
-}
-
-/// Reads the body and what routing needs of it.
-async fn take_request(
-    shared: &Shared,
-    session: &mut Session,
-    exchange: &mut Exchange,
-    endpoint: &Endpoint,
-) -> Result<(), Rejection> {
-    let bounds = exchange.snapshot.config.bounds;
-    let (body, permit) = ingress::read_body(shared, &bounds, session).await?;
-    exchange.marks.received = Some(shared.live.clock.now());
-    let head = session.req_header();
-    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let mut envelope = envelope::scan(endpoint, content_type, &body).map_err(|fault| Rejection {
-        param: fault.param.clone(),
-        ..Rejection::new(Reason::Malformed, fault.message)
-    })?;
-    let in_path = exchange.route.as_ref().and_then(|route| route.model.clone());
-    let named = in_path.or_else(|| envelope.model.take());
-    let is_named = named.is_some();
-    let model = match (named, endpoint) {
-        (Some(model), _) => model,
-        // A stored prompt brings its own model.
-        (None, Endpoint::Responses) => String::new(),
-        (None, _) => endpoint
-            .default_model()
-            .map(str::to_owned)
-            .ok_or_else(|| Rejection::new(Reason::Malformed, "the request names no `model`").at("model"))?,
-    };
-    let stream = envelope.stream || matches!(endpoint, Endpoint::StreamGenerateContent { .. });
-    let query = ingress::forwarded_query(head.uri.query());
-    let session = claim::session(&head.headers);
-    exchange.request = Some(Request { body, envelope, model, is_named, stream, session, query, _permit: permit });
-    Ok(())
-}
-
-fn health(shared: &Shared, exchange: &Exchange) -> Option<Answer> {
+/// Where somebody asks how the gateway is.
+pub(super) fn health(shared: &Shared, exchange: &Exchange) -> Option<Answer> {
     let draining = shared.live.counters.draining.load(Ordering::Relaxed);
     let (status, body) = match exchange.route.as_ref()?.target {
         Target::Live => (200, "alive\n"),
@@ -182,7 +35,8 @@ fn health(shared: &Shared, exchange: &Exchange) -> Option<Answer> {
     Some(Answer { status, content_type, body: Bytes::from_static(body.as_bytes()) })
 }
 
-async fn models(shared: &Shared, exchange: &Exchange) -> Result<Answer, Rejection> {
+/// The models that the caller may ask for, or the one it asks about.
+pub(super) async fn models(shared: &Shared, exchange: &Exchange) -> Result<Answer, Rejection> {
     let mut names = shared.catalog.models(shared, &exchange.snapshot).await;
     names.retain(|name| exchange.caller.as_ref().is_none_or(|caller| caller.may_use(name).is_ok()));
     let format = exchange.format.behaviour();
@@ -230,6 +84,11 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, rejec
         header.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;
     }
     write(session, header, body).await
+}
+
+/// Writes an answer in place of a provider's. Gives that this is done.
+pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answer: &Answer) -> Result<bool, Rejection> {
+    give(session, exchange, answer).await.map(|()| true).map_err(|_| settle::gone())
 }
 
 /// Writes an answer as it is.

@@ -15,6 +15,7 @@ mod corked;
 mod dispatch;
 mod downstream;
 mod egress;
+mod entrance;
 mod estimate;
 mod exchange;
 mod gather;
@@ -86,7 +87,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Box<Exchange>) -> Result<bool> {
-        match local::enter(&self.shared, session, exchange).await {
+        match entrance::enter(&self.shared, session, exchange).await {
             Ok(answered) => Ok(answered),
             Err(rejection) => {
                 local::refuse(session, exchange, &rejection).await?;
