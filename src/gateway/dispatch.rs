@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     account::{
-        Lease, Pool,
+        Lease, Place, Pool,
         pool::{Candidate, Candidates, Demand, Unavailable},
     },
     clock::Moment,
@@ -265,20 +265,9 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration)
     let mut waiting = None;
     let mut now = begun;
     loop {
-        let until = |moment: Moment| Instant::now() + moment.since(now) + Duration::from_millis(1);
         let wake = match place.lease(shared.live.draw(), now) {
             Ok(lease) => return Ok((lease, now.since(begun))),
-            // An estimate now is worth more than a count later.
-            Err(_) if !exchange.is_telling() => return Err(nothing_left(exchange, None)),
-            Err(Unavailable::Busy { until: back }) => back.map_or(deadline, until),
-            Err(Unavailable::Cooling { until: back }) => {
-                let wait = back.map(|back| back.since(now));
-                match back.zip(wait).filter(|(_, wait)| plan.tried.is_empty() && *wait <= queue.cooldown) {
-                    Some((back, _)) if until(back) < deadline => until(back),
-                    Some(_) | None if place.is_tied() && exchange.failures.is_empty() => return Err(tied(wait)),
-                    Some(_) | None => return Err(nothing_left(exchange, wait)),
-                }
-            }
+            Err(unavailable) => awaited(exchange, &place, unavailable, (now, deadline))?,
         };
         if Instant::now() >= patience && place.settle_for_another() {
             continue;
@@ -299,6 +288,31 @@ async fn lease(shared: &Shared, exchange: &Exchange) -> Result<(Lease, Duration)
             () = sleep_until(wake.min(deadline)) => {}
         }
         now = shared.live.clock.now();
+    }
+}
+
+/// Until when an account is waited for; a refusal where that is of no use.
+fn awaited(
+    exchange: &Exchange,
+    place: &Place,
+    unavailable: Unavailable,
+    (now, deadline): (Moment, Instant),
+) -> Result<Instant, Rejection> {
+    let until = |moment: Moment| Instant::now() + moment.since(now) + Duration::from_millis(1);
+    let is_first = exchange.plan.as_ref().is_some_and(|plan| plan.tried.is_empty());
+    let longest = exchange.snapshot.config.queue.cooldown;
+    match unavailable {
+        // An estimate now is worth more than a count later.
+        _ if !exchange.is_telling() => Err(nothing_left(exchange, None)),
+        Unavailable::Busy { until: back } => Ok(back.map_or(deadline, until)),
+        Unavailable::Cooling { until: back } => {
+            let wait = back.map(|back| back.since(now));
+            match back.zip(wait).filter(|(_, wait)| is_first && *wait <= longest) {
+                Some((back, _)) if until(back) < deadline => Ok(until(back)),
+                Some(_) | None if place.is_tied() && exchange.failures.is_empty() => Err(tied(wait)),
+                Some(_) | None => Err(nothing_left(exchange, wait)),
+            }
+        }
     }
 }
 

@@ -194,9 +194,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     if is_first && reply.is_error() {
         exchange.answer = reword(attempt, body, status, &exchange.id);
         if exchange.answer.is_some() {
-            let class = note(shared, exchange, said);
-            book::close(shared, exchange, Outcome::Failed, class);
-            return Error::e_explain(ANSWERED, "the provider's answer is given in the caller's format");
+            return give_anew(shared, exchange, Outcome::Failed, said);
         }
     }
     translate(attempt, body, end && matches!(step, Step::Go));
@@ -204,9 +202,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         exchange.upstream_status = attempt.reply.as_ref().and_then(|r| r.seen().error.as_ref()).and_then(|e| e.status);
         exchange.answer = Some(answer);
         settle::answered(shared, exchange, now());
-        let class = note(shared, exchange, said);
-        book::close(shared, exchange, book::ended(exchange), class);
-        return Error::e_explain(ANSWERED, "the answer is given anew");
+        return give_anew(shared, exchange, book::ended(exchange), said);
     }
     if let Some(link) = &exchange.link {
         tell(link, attempt, before, exchange.format);
@@ -223,6 +219,13 @@ fn note(shared: &Shared, exchange: &mut Exchange, said: Option<Verdict>) -> &'st
     let Some(verdict) = said else { return "" };
     settle::said(shared, exchange, &verdict);
     verdict.class.name()
+}
+
+/// Ends the attempt, whose answer stands ready in the caller's format.
+fn give_anew(shared: &Shared, exchange: &mut Exchange, outcome: Outcome, said: Option<Verdict>) -> Result<()> {
+    let class = note(shared, exchange, said);
+    book::close(shared, exchange, outcome, class);
+    Error::e_explain(ANSWERED, "the answer is given in the caller's format")
 }
 
 /// Lets a piece go its way, or ends the attempt.

@@ -284,27 +284,29 @@ pub(super) async fn fail(
         exchange.outcome = Outcome::ClientGone;
         exchange.status = 499;
     } else {
-        // Pingora closes the connection after this; the client is told, so that it does not send the next request there.
-        session.set_keepalive(None);
-        if *error.etype() == ErrorType::InvalidHTTPHeader && *error.esource() == ErrorSource::Downstream {
-            let message =
-                "the request's headers contradict each other, or its `Connection` header names what it must not";
-            exchange.rejection = Some(Rejection::new(Reason::Malformed, message));
-        }
-        // Pingora ends the connection of an exchange that failed: the client is told, so that it sends nothing more on it.
-        session.set_keepalive(None);
-        let is_ours = exchange.rejection.as_ref().is_some_and(|r| r.reason == Reason::Malformed);
-        let estimate = if is_ours || estimate::is_answered(exchange) { None } else { estimate::answer(exchange) };
-        let answered = match (estimate, last_word(exchange)) {
-            (Some(estimate), _) => local::give_estimate(session, exchange, &estimate).await,
-            (None, Ok(answer)) => local::give(session, exchange, &answer).await,
-            (None, Err(rejection)) => local::refuse(session, exchange, &rejection).await,
-        };
-        if answered.is_err() {
-            exchange.outcome = Outcome::ClientGone;
-        }
+        give_last_word(session, error, exchange).await;
     }
     FailToProxy { error_code: exchange.status, can_reuse_downstream: false }
+}
+
+/// Tells a client that was shown nothing yet what has become of its request.
+async fn give_last_word(session: &mut Session, error: &Error, exchange: &mut Exchange) {
+    // Pingora ends the connection of an exchange that failed: the client is told, so that it sends nothing more on it.
+    session.set_keepalive(None);
+    if *error.etype() == ErrorType::InvalidHTTPHeader && *error.esource() == ErrorSource::Downstream {
+        let message = "the request's headers contradict each other, or its `Connection` header names what it must not";
+        exchange.rejection = Some(Rejection::new(Reason::Malformed, message));
+    }
+    let is_ours = exchange.rejection.as_ref().is_some_and(|r| r.reason == Reason::Malformed);
+    let estimate = if is_ours || estimate::is_answered(exchange) { None } else { estimate::answer(exchange) };
+    let answered = match (estimate, last_word(exchange)) {
+        (Some(estimate), _) => local::give_estimate(session, exchange, &estimate).await,
+        (None, Ok(answer)) => local::give(session, exchange, &answer).await,
+        (None, Err(rejection)) => local::refuse(session, exchange, &rejection).await,
+    };
+    if answered.is_err() {
+        exchange.outcome = Outcome::ClientGone;
+    }
 }
 
 /// What the client is told when all attempts have failed: an upstream's words about the request, else our own.

@@ -58,7 +58,7 @@ async fn an_account_never_has_more_requests_than_its_limit_and_who_came_first_is
     let accounts = [account("only", "openai", &Chat.base(&upstream.url()), "limits: { concurrency: 3 }")];
     let gateway = Gateway::start(&accounts, "").await;
     let started = Instant::now();
-    let replies = crowd(&gateway, Chat, Whole, 24, millis(12)).await;
+    let replies = crowd(&gateway, Chat, Whole, 24, millis(20)).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
     assert_eq!(upstream.most_at_once(), 3, "all places are used, and no more");
     assert!(started.elapsed() >= millis(8 * 150), "{:?}", started.elapsed());

@@ -4,12 +4,13 @@ use crate::wire::{
     WireFormat,
     compose::{self, Arr, Obj},
     fields::Num,
-    loss::Refusal,
+    loss::{Losses, Refusal},
     models::{self, Claude},
     openai_chat::decode_text,
     replay::TokenKind,
     request::{
-        Block, Effort, Level, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn,
+        Block, Effort, Level, Media, MediaKind, OutputFormat, Request, Role, Sampling, Source, Tool, ToolChoice,
+        ToolResult, Turn,
     },
     rules::{arguments_object, fit, free_text_input, mime_of, refuse_media, result_text, settle_opaque},
     schema,
@@ -166,9 +167,7 @@ fn lacks_thinking(request: &Request<'_>, job: &Job) -> bool {
     goes_on && assistant.role == Role::Assistant && !assistant.blocks.first().is_some_and(usable)
 }
 
-fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, facts: &Claude, thinking: &Thinking, job: &mut Job) {
-    let s = &request.sampling;
-    let losses = &mut job.losses;
+fn put_sampling(o: &mut Obj<'_>, s: &Sampling<'_>, facts: &Claude, thinking: &Thinking, losses: &mut Losses) {
     let mut has_temperature = false;
     if let Some(temperature) = &s.temperature {
         let value = temperature.as_f64();
@@ -200,6 +199,12 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, facts: &Claude, thinking
     if !s.stop.is_empty() {
         o.arr("stop_sequences", |a| s.stop.iter().for_each(|stop| a.str(stop)));
     }
+}
+
+fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, facts: &Claude, thinking: &Thinking, job: &mut Job) {
+    let s = &request.sampling;
+    let losses = &mut job.losses;
+    put_sampling(o, s, facts, thinking, losses);
     let unsaid = [
         ("seed", s.seed.is_some()),
         ("frequency_penalty", s.frequency_penalty.is_some()),

@@ -8,8 +8,8 @@ use crate::wire::{
     models,
     replay::TokenKind,
     request::{
-        Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolCall, ToolChoice, ToolResult,
-        Turn,
+        Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Sampling, Source, Tool, ToolCall, ToolChoice,
+        ToolResult, Turn,
     },
     rules::{fit, mime_of, refuse_media, result_text, settle_opaque},
     schema,
@@ -65,8 +65,25 @@ fn refuses_sampling(options: &Options<'_>) -> bool {
 }
 
 fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, job: &mut Job) {
-    let s = &request.sampling;
+    put_sampling(o, &request.sampling, options, &mut job.losses);
+    put_output(o, &request.output);
+    put_reasoning(o, request, options, job);
     let losses = &mut job.losses;
+    o.some_str("verbosity", request.verbosity.as_deref());
+    if let Some(user) = request.user.as_deref() {
+        put_user_id(o, user, options, losses);
+    }
+    put_tier(o, request.tier.as_deref(), losses);
+    // Chat Completions takes metadata only with answers that it stores.
+    for (field, is_set) in [("metadata", request.metadata.is_some()), ("store", request.store == Some(true))] {
+        if is_set {
+            losses.dropped(field);
+        }
+    }
+    o.some_str("prompt_cache_key", request.cache_key.as_deref());
+}
+
+fn put_sampling(o: &mut Obj<'_>, s: &Sampling<'_>, options: &Options<'_>, losses: &mut Losses) {
     let reasons = refuses_sampling(options);
     o.some_int(if options.compatible { "max_tokens" } else { "max_completion_tokens" }, s.max_tokens);
     if reasons {
@@ -102,32 +119,25 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
         }
         false => {}
     }
-    put_output(o, &request.output);
-    put_reasoning(o, request, options, job);
-    let losses = &mut job.losses;
-    o.some_str("verbosity", request.verbosity.as_deref());
-    if let Some(user) = request.user.as_deref() {
-        let fitted = fit_user(user, losses);
-        o.str(if options.compatible { "user" } else { "safety_identifier" }, &fitted);
-    }
-    if request.metadata.is_some() {
-        // Chat Completions takes metadata only with answers that it stores.
-        losses.dropped("metadata");
-    }
-    match request.tier.as_deref() {
+}
+
+/// Says which of the caller's users asks, in the field that OpenAI has for it now, or that others still have.
+pub(crate) fn put_user_id(o: &mut Obj<'_>, user: &str, options: &Options<'_>, losses: &mut Losses) {
+    o.str(if options.compatible { "user" } else { "safety_identifier" }, &fit_user(user, losses));
+}
+
+/// The tier of service, which both of OpenAI's formats name alike.
+pub(crate) fn put_tier(o: &mut Obj<'_>, tier: Option<&str>, losses: &mut Losses) {
+    match tier {
         None => {}
         Some("standard_only") => o.word("service_tier", "default"),
         Some(tier @ ("auto" | "default" | "flex" | "scale" | "priority" | "fast")) => o.str("service_tier", tier),
         Some(_) => losses.dropped("service_tier"),
     }
-    if request.store == Some(true) {
-        losses.dropped("store");
-    }
-    o.some_str("prompt_cache_key", request.cache_key.as_deref());
 }
 
 /// OpenAI takes at most 64 characters to tell users apart: longer ids become a hash.
-pub(crate) fn fit_user<'u>(user: &'u str, losses: &mut Losses) -> Cow<'u, str> {
+fn fit_user<'u>(user: &'u str, losses: &mut Losses) -> Cow<'u, str> {
     if user.len() <= 64 {
         return Cow::Borrowed(user);
     }

@@ -5,7 +5,7 @@ use crate::wire::{
     compose::{self, Arr, Obj},
     loss::Refusal,
     models,
-    openai_chat::{decode_text, fit_user, keeps_strict},
+    openai_chat::{decode_text, keeps_strict, put_tier, put_user_id},
     request::{
         Block, Effort, Media, MediaKind, OutputFormat, Request, Role, Source, Tool, ToolChoice, ToolResult, Turn,
     },
@@ -86,18 +86,12 @@ fn put_settings(o: &mut Obj<'_>, request: &Request<'_>, options: &Options<'_>, j
     unsaid.iter().filter(|(_, is_set)| *is_set).for_each(|(field, _)| losses.dropped(*field));
     o.some_int("top_logprobs", s.top_logprobs().filter(|_| !reasons));
     if let Some(user) = request.user.as_deref() {
-        let fitted = fit_user(user, losses);
-        o.str(if options.compatible { "user" } else { "safety_identifier" }, &fitted);
+        put_user_id(o, user, options, losses);
     }
     if let Some(metadata) = request.metadata {
         o.raw("metadata", metadata.get());
     }
-    match request.tier.as_deref() {
-        None => {}
-        Some("standard_only") => o.word("service_tier", "default"),
-        Some(tier @ ("auto" | "default" | "flex" | "scale" | "priority" | "fast")) => o.str("service_tier", tier),
-        Some(_) => losses.dropped("service_tier"),
-    }
+    put_tier(o, request.tier.as_deref(), losses);
     o.some_str("prompt_cache_key", request.cache_key.as_deref());
     o.bool("store", request.store.unwrap_or(false));
     let plain = matches!(request.output, OutputFormat::Text);
