@@ -248,7 +248,8 @@ fn more(format: WireFormat, kind: usize, text: &str, nl: &str) -> String {
             ("", format!("{{\"choices\":[{{\"delta\":{{\"content\":{text}}}}}],\"obfuscation\":\"x\"}}"))
         }
         (WireFormat::OpenaiResponses, _) => {
-            ("", format!("{{\"type\":\"response.output_text.delta\",\"delta\":{text}}}"))
+            let n = text.len() * text.len();
+            ("", format!("{{\"type\":\"response.output_text.delta\",\"delta\":{text},\"sequence_number\":{n}}}"))
         }
         (WireFormat::Anthropic, _) => (
             "event: content_block_delta",
@@ -260,6 +261,20 @@ fn more(format: WireFormat, kind: usize, text: &str, nl: &str) -> String {
     };
     let name = if name.is_empty() { String::new() } else { format!("{name}{nl}") };
     format!("{name}data: {data}{nl}{nl}")
+}
+
+#[test]
+fn numbered_events_are_like_one_another() {
+    let event = |n: u32| {
+        format!(
+            "event: response.output_text.delta\ndata: {{\"type\":\"response.output_text.delta\",\"sequence_number\":{n},\"delta\":\"a\"}}\n\n"
+        )
+    };
+    let mut tap = Tap::new(WireFormat::OpenaiResponses, Shape::Sse, 1_000);
+    tap.feed(event(8).into());
+    tap.feed(event(9).into());
+    assert!((10..200).all(|n| tap.goes_on(event(n).as_bytes())));
+    assert_eq!(tap.seen.events, 192);
 }
 
 #[test]
