@@ -50,6 +50,7 @@ COVERS = {
     "toolresult": "content toolresult",
     "searchresult": "source title",
     "citations": "citations citation title context",
+    "span": "startindex endindex",
     "arguments": "arguments partialjson input args",
     "annotations": "annotations annotation",
     "topk": "topk",

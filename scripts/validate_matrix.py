@@ -1,11 +1,13 @@
 """Validates lines of {"id", "api", "kind", "body"} strictly and prints a table; exit status 1 when one is invalid.
 
-Lines that hold their `source` and its `losses`, too, are checked for what vanished in silence (see matrix_losses)."""
+Lines that hold their `source` and its `losses`, too, are checked for what vanished in silence (see
+matrix_losses) and for what their citations stand for (see matrix_citations)."""
 import collections
 import json
 import os
 import sys
 
+import matrix_citations
 import matrix_losses
 
 traffic, out = sys.argv[1:3]
@@ -25,6 +27,7 @@ ERROR_IN_STREAM = "C11"
 table = collections.defaultdict(lambda: [0, 0, 0])
 failures, excused = [], []
 silent = collections.defaultdict(lambda: [0, 0])
+cited = collections.Counter()
 for line in open(out, encoding="utf8"):
     item = json.loads(line)
     findings = validate.validate(item["api"], item["kind"], item["body"], strict=True)
@@ -45,7 +48,9 @@ for line in open(out, encoding="utf8"):
         counts[0] += 1
         found = matrix_losses.check(item)
         counts[1] += not found
-        failures += [(item["id"], item["api"], item["kind"], *finding) for finding in found]
+        compared, misplaced = matrix_citations.check(item)
+        cited[(item["id"].split(".")[0], item["api"])] += compared
+        failures += [(item["id"], item["api"], item["kind"], *finding) for finding in found + misplaced]
 
 print(f'{"api":26}{"kind":10}{"checked":>9}{"valid":>8}{"excused":>9}')
 for (api, kind), (checked, valid, forgiven) in sorted(table.items()):
@@ -53,6 +58,10 @@ for (api, kind), (checked, valid, forgiven) in sorted(table.items()):
 print(f'\n{"from":12}{"to":26}{"kind":10}{"checked":>9}{"all values there or listed":>28}')
 for (origin, api, kind), (checked, told) in sorted(silent.items()):
     print(f"{origin:12}{api:26}{kind:10}{checked:9}{told:28}")
+print(f'\n{"from":12}{"to":26}{"citations of the same words":>29}')
+for (origin, api), compared in sorted(cited.items()):
+    if compared:
+        print(f"{origin:12}{api:26}{compared:29}")
 print()
 for what in excused:
     print("excused", *what)

@@ -124,6 +124,7 @@ impl Collected {
 impl Citation<'_> {
     pub(crate) fn into_owned(self) -> Citation<'static> {
         Citation {
+            claim: Cow::Owned(self.claim.into_owned()),
             url: Cow::Owned(self.url.into_owned()),
             title: Cow::Owned(self.title.into_owned()),
             span: self.span,

@@ -36,6 +36,7 @@ pub(crate) mod request;
 mod rules;
 mod schema;
 mod skim;
+mod span;
 pub mod sse;
 mod stencil;
 mod swar;

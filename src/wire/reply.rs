@@ -65,9 +65,11 @@ impl BlockStart<'_> {
 pub(crate) struct Citation<'a> {
     pub(crate) url: Cow<'a, str>,
     pub(crate) title: Cow<'a, str>,
-    /// Where in the reply's text it belongs, in characters, where known.
+    /// Where in the reply's text it belongs, in the measure of the format that it comes from or goes to (`span`).
     pub(crate) span: Option<(u64, u64)>,
-    /// What is quoted from the source, where known.
+    /// The words of the reply that it stands for, where told (Gemini's `segment.text`).
+    pub(crate) claim: Cow<'a, str>,
+    /// What is quoted from the source, where told (Anthropic's `cited_text`).
     pub(crate) quoted: Cow<'a, str>,
     /// What Anthropic wants back with it (`encrypted_index`).
     pub(crate) sealed: Cow<'a, str>,
@@ -76,7 +78,7 @@ pub(crate) struct Citation<'a> {
 impl Citation<'_> {
     /// How many bytes it holds.
     pub(crate) fn size(&self) -> usize {
-        self.url.len() + self.title.len() + self.quoted.len() + self.sealed.len()
+        self.url.len() + self.title.len() + self.claim.len() + self.quoted.len() + self.sealed.len()
     }
 }
 

@@ -32,10 +32,10 @@ fn cited() -> Value {
 
 #[test]
 fn what_stands_beside_a_citation_is_told() {
-    let (index, text) = ("citations.encrypted_index=dropped", "citations.cited_text=dropped");
-    assert_eq!(losses(Anthropic, OpenaiChat, &cited()), format!("{index}, {text}"));
-    assert_eq!(losses(Anthropic, OpenaiResponses, &cited()), format!("{index}, {text}"));
-    assert_eq!(losses(Anthropic, Gemini, &cited()), index);
+    let both = "citations.encrypted_index=dropped, citations.cited_text=dropped";
+    for to in [OpenaiChat, OpenaiResponses, Gemini] {
+        assert_eq!(losses(Anthropic, to, &cited()), both, "{to:?}");
+    }
 }
 
 #[test]
@@ -116,4 +116,41 @@ fn a_signature_too_long_to_be_carried_is_told() {
     for to in [OpenaiChat, OpenaiResponses, Gemini] {
         assert_eq!(losses(Anthropic, to, &reply), "reasoning.signature=dropped");
     }
+}
+
+/// Gemini's answer of which the end is cited; its places are told in bytes. The signature comes with the text.
+fn grounded() -> Value {
+    let segment = json!({"startIndex": 9, "endIndex": 21, "text": "à Besançon"});
+    json!({"responseId": "r", "modelVersion": "m", "candidates": [{"finishReason": "STOP", "index": 0,
+        "content": {"role": "model", "parts": [{"text": "Un café à Besançon.", "thoughtSignature": "c2ln"}]},
+        "groundingMetadata": {"groundingChunks": [{"web": {"uri": "https://w.example", "title": "W"}}],
+            "groundingSupports": [{"segment": segment, "groundingChunkIndices": [0]}]}}]})
+}
+
+#[test]
+fn a_citation_stands_for_the_same_words_in_every_measure() {
+    let chat = whole(Gemini, OpenaiChat, &grounded());
+    let cited = &chat["choices"][0]["message"]["annotations"][0]["url_citation"];
+    assert_eq!((&cited["start_index"], &cited["end_index"]), (&json!(8), &json!(18)), "{chat}");
+    let responses = whole(Gemini, OpenaiResponses, &grounded());
+    let messages = responses["output"].as_array().unwrap().iter().find(|item| item["type"] == "message").unwrap();
+    let cited = &messages["content"][0]["annotations"][0];
+    assert_eq!((&cited["start_index"], &cited["end_index"]), (&json!(8), &json!(18)), "{responses}");
+    for (from, reply) in [(OpenaiChat, &chat), (OpenaiResponses, &responses)] {
+        let back = whole(from, Gemini, reply);
+        let segment = &back["candidates"][0]["groundingMetadata"]["groundingSupports"][0]["segment"];
+        assert_eq!(segment, &json!({"startIndex": 9, "endIndex": 21}), "{from:?} {back}");
+    }
+}
+
+#[test]
+fn the_answer_s_own_words_are_not_given_as_the_source_s() {
+    let message = whole(Gemini, Anthropic, &grounded());
+    let text = message["content"].as_array().unwrap().iter().find(|block| block["type"] == "text").unwrap();
+    let cited = &text["citations"][0];
+    assert_eq!((&cited["url"], &cited["cited_text"]), (&json!("https://w.example"), &json!("")), "{message}");
+    assert_eq!(losses(Gemini, Anthropic, &grounded()), "citations.span=approximated");
+    let back = whole(Anthropic, Gemini, &self::cited());
+    let segment = &back["candidates"][0]["groundingMetadata"]["groundingSupports"][0]["segment"];
+    assert_eq!(segment, &json!({"startIndex": 0, "endIndex": 9}), "the whole block: {back}");
 }

@@ -193,9 +193,6 @@ pub(crate) struct Decoder {
     input: String,
     citations: Vec<Citation<'static>>,
     cited_bytes: usize,
-    /// Characters of text so far, and before the open block.
-    chars: u64,
-    block_from: u64,
     calls: u32,
     reason: Option<FinishReason>,
     detail: Option<String>,
@@ -216,8 +213,6 @@ impl Decoder {
             input: String::new(),
             citations: Vec::new(),
             cited_bytes: 0,
-            chars: 0,
-            block_from: 0,
             calls: 0,
             reason: None,
             detail: None,
@@ -298,12 +293,11 @@ impl Decoder {
 
     fn start_block(&mut self, block: BlockIn<'_>, sink: &mut dyn Sink) {
         self.has_arguments = false;
-        self.block_from = self.chars;
         match block.kind.as_deref().unwrap_or_default() {
             "text" => {
                 self.opener.start(BlockStart::Text, sink);
                 if let Some(text) = block.text.filter(|t| !t.is_empty()) {
-                    self.text(text.0, sink);
+                    sink.event(Event::Delta(Delta::Text(text.0)));
                 }
                 block.citations.unwrap_or_default().into_iter().for_each(|c| self.citation(c, sink));
             }
@@ -335,11 +329,6 @@ impl Decoder {
         }
     }
 
-    fn text(&mut self, text: Cow<'_, str>, sink: &mut dyn Sink) {
-        self.chars += text.chars().count() as u64;
-        sink.event(Event::Delta(Delta::Text(text)));
-    }
-
     fn signature(&mut self, kind: TokenKind, data: Option<Str<'_>>, sink: &mut dyn Sink) {
         if let Some(data) = data.filter(|d| !d.is_empty()) {
             sink.event(Event::Delta(Delta::Token(ReplayToken::native(kind, data.0))));
@@ -354,6 +343,7 @@ impl Decoder {
             url: Cow::Owned(url.0.into_owned()),
             title: Cow::Owned(citation.title.map(|t| t.0.into_owned()).unwrap_or_default()),
             span: None,
+            claim: Cow::Borrowed(""),
             quoted: Cow::Owned(citation.cited_text.map(|t| t.0.into_owned()).unwrap_or_default()),
             sealed: Cow::Owned(citation.encrypted_index.map(|i| i.0.into_owned()).unwrap_or_default()),
         };
@@ -377,7 +367,7 @@ impl Decoder {
             return;
         }
         match (kind, self.opener.open()) {
-            ("text_delta", Some(Kind::Text)) => self.text(text, sink),
+            ("text_delta", Some(Kind::Text)) => sink.event(Event::Delta(Delta::Text(text))),
             ("thinking_delta", Some(Kind::Thinking)) => sink.event(Event::Delta(Delta::Text(text))),
             ("input_json_delta", Some(Kind::Call)) => {
                 self.has_arguments = true;
@@ -415,8 +405,7 @@ impl Decoder {
             let input = std::mem::take(&mut self.input);
             sink.event(Event::Delta(Delta::Arguments(Cow::Owned(input))));
         }
-        for mut citation in std::mem::take(&mut self.citations) {
-            citation.span = Some((self.block_from, self.chars));
+        for citation in std::mem::take(&mut self.citations) {
             if self.opener.open() == Some(Kind::Text) {
                 sink.event(Event::Delta(Delta::Citation(citation)));
             }

@@ -209,6 +209,8 @@ pub(crate) struct Decoder {
     finish: Option<FinishReason>,
     detail: Option<String>,
     citations: Vec<Citation<'static>>,
+    /// What signs the text of the open block. It comes behind its citations, which the end of the reply may bring.
+    signature: Option<ReplayToken<'static>>,
     /// Log probabilities whose text has not come yet.
     logprobs: String,
     ended: bool,
@@ -229,6 +231,7 @@ impl Decoder {
             finish: None,
             detail: None,
             citations: Vec::new(),
+            signature: None,
             logprobs: String::new(),
             ended: false,
             said: String::new(),
@@ -243,6 +246,7 @@ impl Decoder {
     /// Takes a fragment of a reply that has begun.
     fn fragment(&mut self, fragment: &Fragment<'_>, sink: &mut dyn Sink) {
         self.end_call(sink);
+        self.give_signature(sink);
         let mut said = std::mem::take(&mut self.said);
         let text = unescape(fragment.text, &mut said);
         // A part marked as a thought opens its block even where it says nothing.
@@ -332,6 +336,10 @@ impl Decoder {
         if part.function_call.is_none() {
             self.end_call(sink);
         }
+        let says_something = part.text.as_ref().is_some_and(|text| !text.is_empty());
+        if says_something || part.thought == Some(true) || part.function_call.is_some() || signature.is_some() {
+            self.give_signature(sink);
+        }
         if part.thought == Some(true) {
             self.opener.ensure(BlockStart::Thinking, sink);
             if let Some(text) = part.text.filter(|t| !t.is_empty()) {
@@ -351,7 +359,9 @@ impl Decoder {
             self.give_logprobs(sink);
             sink.event(Event::Delta(Delta::Text(text.0)));
         }
-        self.sign(TokenKind::OnText, signature, sink);
+        if let Some(signature) = signature {
+            self.signature = Some(ReplayToken::native(TokenKind::OnText, Cow::Owned(signature.0.into_owned())));
+        }
         let unsaid = [
             ("inlineData", part.inline_data),
             ("executableCode", part.executable_code),
@@ -371,6 +381,14 @@ impl Decoder {
             self.opener.start(BlockStart::Thinking, sink);
         }
         sink.event(Event::Delta(Delta::Token(ReplayToken::native(kind, signature.0))));
+        self.opener.close(sink);
+    }
+
+    /// Gives out the signature that was held back, if there is one.
+    fn give_signature(&mut self, sink: &mut dyn Sink) {
+        let Some(token) = self.signature.take() else { return };
+        self.opener.start(BlockStart::Thinking, sink);
+        sink.event(Event::Delta(Delta::Token(token)));
         self.opener.close(sink);
     }
 
@@ -429,7 +447,8 @@ impl Decoder {
             url: Cow::Owned(web.uri.as_deref().unwrap_or_default().to_owned()),
             title: Cow::Owned(web.title.as_deref().unwrap_or_default().to_owned()),
             span: segment.map(|s| (s.start_index.unwrap_or(0), s.end_index.unwrap_or(0))),
-            quoted: Cow::Owned(segment.and_then(|s| s.text.as_deref()).unwrap_or_default().to_owned()),
+            claim: Cow::Owned(segment.and_then(|s| s.text.as_deref()).unwrap_or_default().to_owned()),
+            quoted: Cow::Borrowed(""),
             sealed: Cow::Borrowed(""),
         };
         let mut citations = Vec::new();
@@ -465,6 +484,7 @@ impl Decoder {
                 sink.event(Event::Lost(Cow::Borrowed("groundingMetadata")));
             }
         }
+        self.give_signature(sink);
         self.opener.close(sink);
         if !self.logprobs.is_empty() {
             sink.event(Event::Lost(Cow::Borrowed("logprobsResult")));

@@ -60,7 +60,9 @@ fn put_citations(o: &mut Obj<'_>, citations: &[Citation<'_>]) {
                     o.obj("segment", |o| {
                         o.int("startIndex", from);
                         o.int("endIndex", to);
-                        o.str("text", &citation.quoted);
+                        if !citation.claim.is_empty() {
+                            o.str("text", &citation.claim);
+                        }
                     });
                     o.arr("groundingChunkIndices", |a| compose::put_int(a.item(), at as u64));
                 });

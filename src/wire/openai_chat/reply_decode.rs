@@ -268,6 +268,7 @@ impl Decoder {
             span: url.start_index.zip(url.end_index),
             url: Cow::Borrowed(url.url.as_deref().unwrap_or_default()),
             title: Cow::Borrowed(url.title.as_deref().unwrap_or_default()),
+            claim: Cow::Borrowed(""),
             quoted: Cow::Borrowed(""),
             sealed: Cow::Borrowed(""),
         })));

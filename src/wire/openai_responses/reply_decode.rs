@@ -462,19 +462,23 @@ impl Item {
         let text_of = |raw: Json<'_>| text_of(raw).into_owned();
         match self.kind {
             ItemKind::Message => {
+                // Places are told in characters of their part; all parts of a message are one block.
+                let mut before = 0;
                 for part in item.content.into_iter().flatten() {
                     if !self.scored {
                         let tokens = part.logprobs.and_then(logprobs::of_openai).filter(|tokens| !tokens.is_empty());
                         self.held.extend(tokens.map(Held::Logprobs));
                     }
+                    let chars = part.text.as_ref().map_or(0, |text| text.0.chars().count() as u64);
                     if !self.streamed {
                         self.held.extend(part.text.map(|t| Held::Text(t.0.into_owned())));
                         self.held.extend(part.refusal.map(|r| Held::Refusal(r.0.into_owned())));
                     }
                     if !self.cited {
                         let citations = part.annotations.into_iter().flatten().filter_map(citation);
-                        self.held.extend(citations.map(Held::Citation));
+                        self.held.extend(citations.map(|citation| Held::Citation(moved(citation, before))));
                     }
+                    before += chars;
                 }
             }
             ItemKind::Reasoning => {
@@ -504,9 +508,16 @@ fn citation(annotation: AnnotationIn<'_>) -> Option<Citation<'static>> {
         url: Cow::Owned(annotation.url?.0.into_owned()),
         title: Cow::Owned(annotation.title.map(|t| t.0.into_owned()).unwrap_or_default()),
         span: annotation.start_index.zip(annotation.end_index),
+        claim: Cow::Borrowed(""),
         quoted: Cow::Borrowed(""),
         sealed: Cow::Borrowed(""),
     })
+}
+
+/// The same behind so many more characters.
+fn moved(citation: Citation<'static>, before: u64) -> Citation<'static> {
+    let span = citation.span.map(|(start, end)| (start.saturating_add(before), end.saturating_add(before)));
+    Citation { span, ..citation }
 }
 
 impl ReplyDecoder for Decoder {

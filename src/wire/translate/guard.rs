@@ -14,6 +14,7 @@ use crate::wire::{
         BlockStart, Citation, Delta, ErrorKind, Event, Finish, FinishReason, Piece, ReplyEncoder, ReplyError, Sink,
     },
     rules::arguments_object,
+    span::Ruler,
     usage::Usage,
 };
 use std::{borrow::Cow, sync::Arc};
@@ -72,7 +73,11 @@ enum StandIn {
 }
 
 impl Guard {
-    pub(super) fn new(target: &'static dyn Translate, outlet: Outlet, context: &Arc<Context>) -> Self {
+    pub(super) fn new(
+        (source, target): (WireFormat, &'static dyn Translate),
+        outlet: Outlet,
+        context: &Arc<Context>,
+    ) -> Self {
         Guard {
             grammar: Grammar::new(),
             exit: Exit {
@@ -85,6 +90,8 @@ impl Guard {
                 error: None,
                 ended: false,
                 arguments: None,
+                ruler: Ruler::between(source, target.id()).map(Box::new),
+                has_text: false,
             },
             stand_in: StandIn::Nothing,
             answered: false,
@@ -238,6 +245,10 @@ pub(super) struct Exit {
     pub(super) ended: bool,
     /// Those of the open call, where they have to be an object.
     arguments: Option<String>,
+    /// Measures the answer's text, where source and target tell places in it differently.
+    ruler: Option<Box<Ruler>>,
+    /// Whether the block that is open is of the answer's text.
+    has_text: bool,
 }
 
 impl Exit {
@@ -261,34 +272,76 @@ impl Exit {
 }
 
 impl Exit {
-    /// Lists what of a citation of Anthropic's has no place in the target.
-    fn cited(&mut self, citation: &Citation<'_>) {
-        let target = self.target.id();
-        if target != WireFormat::Anthropic {
-            self.losses.dropped("citations.encrypted_index");
+    /// Puts a citation's place into the target's measure, and lists what of it the target cannot say.
+    fn cite(&mut self, citation: &mut Citation<'_>) {
+        let told = citation.span;
+        if let Some(ruler) = &self.ruler {
+            citation.span = ruler.place(told);
         }
-        if matches!(target, WireFormat::OpenaiChat | WireFormat::OpenaiResponses) && !citation.quoted.is_empty() {
-            self.losses.dropped("citations.cited_text");
+        if self.target.id() == WireFormat::Anthropic {
+            if told.is_some() {
+                // There it stands for the whole block.
+                self.losses.approximated("citations.span");
+            }
+            return;
+        }
+        let unsaid = [
+            ("citations.span", told.is_some() && citation.span.is_none()),
+            ("citations.encrypted_index", !citation.sealed.is_empty()),
+            ("citations.cited_text", !citation.quoted.is_empty()),
+        ];
+        unsaid.iter().filter(|(_, is_told)| *is_told).for_each(|(field, _)| self.losses.dropped(*field));
+    }
+
+    /// Keeps account of the answer's text.
+    fn measure(&mut self, event: &Event<'_>) {
+        match event {
+            Event::BlockStart(block) => {
+                self.has_text = *block == BlockStart::Text;
+                if let (Some(ruler), true) = (&mut self.ruler, self.has_text) {
+                    ruler.begin_block();
+                }
+            }
+            Event::Delta(Delta::Text(text)) if self.has_text => {
+                if let Some(ruler) = &mut self.ruler {
+                    ruler.add(text);
+                }
+            }
+            Event::Start { .. }
+            | Event::Delta(_)
+            | Event::BlockStop
+            | Event::Usage(_)
+            | Event::Finish(_)
+            | Event::End
+            | Event::Error(_)
+            | Event::Lost(_) => {}
         }
     }
 }
 
 impl Sink for Exit {
     fn add_text(&mut self, text: Piece<'_>) {
+        if let (Some(ruler), true) = (&mut self.ruler, self.has_text) {
+            match text {
+                Piece::Ascii(text) => ruler.add_ascii(text.len()),
+                Piece::Plain(text) | Piece::Any(text) => ruler.add(text),
+            }
+        }
         match &mut self.outlet {
             Outlet::Stream(encoder) => encoder.add_text(text, &mut self.out),
             Outlet::Whole(reply) => reply.take(Event::Delta(Delta::Text(Cow::Borrowed(text.said())))),
         }
     }
 
-    fn event(&mut self, event: Event<'_>) {
+    fn event(&mut self, mut event: Event<'_>) {
         let ends = matches!(event, Event::End | Event::Error(_));
-        match &event {
+        self.measure(&event);
+        match &mut event {
             Event::Lost(field) => return self.losses.dropped(field.clone()),
             Event::Delta(Delta::Token(token)) if token.is_too_long() => {
                 return self.losses.dropped("reasoning.signature");
             }
-            Event::Delta(Delta::Citation(citation)) if !citation.sealed.is_empty() => self.cited(citation),
+            Event::Delta(Delta::Citation(citation)) => self.cite(citation),
             Event::Delta(Delta::Logprobs(_)) if self.target.id() == WireFormat::Anthropic => {
                 return self.losses.dropped("logprobs");
             }

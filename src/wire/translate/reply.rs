@@ -68,7 +68,7 @@ impl ReplyTranslator {
             Shape::Sse => Outlet::Stream(target.stream_encoder(&context, false)),
             Shape::JsonArray => Outlet::Stream(target.stream_encoder(&context, true)),
         };
-        let guard = Guard::new(target, outlet, &context);
+        let guard = Guard::new((from, target), outlet, &context);
         Some(ReplyTranslator { input, decoder: source.reply_decoder(&context), guard, choices })
     }
 
