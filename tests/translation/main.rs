@@ -4,6 +4,7 @@
 mod audit;
 mod bounds;
 mod conversions;
+mod counts;
 mod logprobs;
 mod properties;
 mod quirks;

@@ -1,10 +1,14 @@
 //! Reads Anthropic Messages replies.
 
-use super::fragment::{self, Fragment};
+use super::{
+    fragment::{self, Fragment},
+    usage::UsageObject,
+};
 use crate::wire::{
     Usage, errors,
     fields::{Json, List, Str},
     grammar::{Kind, Opener},
+    lenient::Maybe,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     stencil::Stencil,
@@ -25,7 +29,7 @@ struct EventIn<'a> {
     #[serde(borrow, default)]
     delta: Option<DeltaIn<'a>>,
     #[serde(default)]
-    usage: Option<UsageIn>,
+    usage: Maybe<UsageObject>,
     #[serde(borrow, default)]
     error: Option<Json<'a>>,
 }
@@ -47,7 +51,7 @@ struct MessageIn<'a> {
     #[serde(borrow, default)]
     container: Option<Json<'a>>,
     #[serde(default)]
-    usage: Option<UsageIn>,
+    usage: Maybe<UsageObject>,
     #[serde(borrow, default)]
     error: Option<Json<'a>>,
 }
@@ -125,58 +129,6 @@ struct CitationIn<'a> {
     encrypted_index: Option<Str<'a>>,
 }
 
-#[derive(Deserialize, Clone, Copy)]
-struct UsageIn {
-    #[serde(default)]
-    input_tokens: Option<u64>,
-    #[serde(default)]
-    output_tokens: Option<u64>,
-    #[serde(default)]
-    cache_read_input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_creation_input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_creation: Option<CacheCreationIn>,
-    #[serde(default)]
-    output_tokens_details: Option<OutputDetailsIn>,
-    #[serde(default)]
-    server_tool_use: Option<ServerToolsIn>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-struct CacheCreationIn {
-    #[serde(default)]
-    ephemeral_1h_input_tokens: Option<u64>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-struct OutputDetailsIn {
-    #[serde(default)]
-    thinking_tokens: Option<u64>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-struct ServerToolsIn {
-    #[serde(default)]
-    web_search_requests: Option<u64>,
-}
-
-impl UsageIn {
-    fn counts(&self) -> Usage {
-        let hour = self.cache_creation.and_then(|c| c.ephemeral_1h_input_tokens);
-        Usage {
-            input: self.input_tokens,
-            cache_read: self.cache_read_input_tokens,
-            cache_write: self.cache_creation_input_tokens.map(|all| all.saturating_sub(hour.unwrap_or(0))),
-            cache_write_1h: hour,
-            output: self.output_tokens,
-            reasoning: self.output_tokens_details.and_then(|d| d.thinking_tokens),
-            server_tools: self.server_tool_use.and_then(|s| s.web_search_requests),
-            images: None,
-        }
-    }
-}
-
 /// The most bytes of citations that are held for the end of their block.
 const MAX_CITED_BYTES: usize = 32 << 20;
 /// What a citation counts for beside its texts.
@@ -193,6 +145,7 @@ pub(crate) struct Decoder {
     input: String,
     citations: Vec<Citation<'static>>,
     cited_bytes: usize,
+    usage: Usage,
     calls: u32,
     reason: Option<FinishReason>,
     detail: Option<String>,
@@ -213,6 +166,7 @@ impl Decoder {
             input: String::new(),
             citations: Vec::new(),
             cited_bytes: 0,
+            usage: Usage::default(),
             calls: 0,
             reason: None,
             detail: None,
@@ -250,9 +204,7 @@ impl Decoder {
                     lose_container(delta.container, sink);
                     self.stop_reason(delta.stop_reason, delta.stop_sequence, delta.stop_details);
                 }
-                if let Some(usage) = event.usage {
-                    sink.event(Event::Usage(usage.counts()));
-                }
+                self.count(&event.usage, sink);
             }
             "message_stop" => self.end(sink),
             "error" => {
@@ -278,8 +230,14 @@ impl Decoder {
             self.stop_block(sink);
         }
         self.stop_reason(message.stop_reason, message.stop_sequence, message.stop_details);
-        if let Some(usage) = message.usage {
-            sink.event(Event::Usage(usage.counts()));
+        self.count(&message.usage, sink);
+    }
+
+    /// Takes what has been used so far.
+    fn count(&mut self, usage: &Maybe<UsageObject>, sink: &mut dyn Sink) {
+        if let Maybe(Some(usage)) = usage {
+            usage.apply(&mut self.usage);
+            sink.event(Event::Usage(self.usage));
         }
     }
 

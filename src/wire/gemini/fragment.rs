@@ -2,15 +2,18 @@
 //!
 //! Any other chunk is left to the full reader. Invariant: what is read here is what the full reader would make of it.
 
-use super::reply_decode::UsageIn;
-use crate::wire::skim::{Met, Skim};
+use super::usage::UsageMetadata;
+use crate::wire::{
+    lenient::Count,
+    skim::{Met, Skim},
+};
 
 /// What a chunk brings; the text as the inside of a JSON string.
 #[derive(Default)]
 pub(super) struct Fragment<'a> {
     pub(super) text: &'a str,
     pub(super) is_thought: bool,
-    pub(super) usage: Option<UsageIn>,
+    pub(super) usage: Option<UsageMetadata>,
 }
 
 /// Reads a chunk of a reply that has begun.
@@ -67,8 +70,8 @@ fn read_part<'a>(part: &mut Skim<'a>, found: &mut Part<'a>) -> Option<()> {
     Some(())
 }
 
-fn read_usage(usage: &mut Skim<'_>) -> Option<UsageIn> {
-    let (mut found, mut met) = (UsageIn::default(), Met::default());
+fn read_usage(usage: &mut Skim<'_>) -> Option<UsageMetadata> {
+    let (mut found, mut met) = (UsageMetadata::default(), Met::default());
     usage.object(|usage, key| {
         let (number, count) = match key {
             b"promptTokenCount" => (0, &mut found.prompt_token_count),
@@ -79,7 +82,7 @@ fn read_usage(usage: &mut Skim<'_>) -> Option<UsageIn> {
             _ => return usage.skip(),
         };
         met.once(number)?;
-        *count = Some(usage.count()?);
+        *count = Count(Some(usage.count()?));
         Some(())
     })?;
     Some(found)

@@ -3,11 +3,13 @@
 use super::{
     fragment::{self, Fragment},
     partial_args::{Node, PartialIn},
+    usage::UsageMetadata,
 };
 use crate::wire::{
-    Usage, errors,
+    errors,
     fields::{Json, List, Str},
     grammar::{Kind, Opener},
+    lenient::Maybe,
     logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
@@ -26,7 +28,7 @@ struct ChunkIn<'a> {
     #[serde(borrow, default)]
     prompt_feedback: Option<FeedbackIn<'a>>,
     #[serde(default)]
-    usage_metadata: Option<UsageIn>,
+    usage_metadata: Maybe<UsageMetadata>,
     #[serde(borrow, default)]
     model_version: Option<Str<'a>>,
     #[serde(borrow, default)]
@@ -159,36 +161,6 @@ struct SegmentIn<'a> {
     text: Option<Str<'a>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct UsageIn {
-    #[serde(default)]
-    pub(super) prompt_token_count: Option<u64>,
-    #[serde(default)]
-    pub(super) cached_content_token_count: Option<u64>,
-    #[serde(default)]
-    pub(super) tool_use_prompt_token_count: Option<u64>,
-    #[serde(default)]
-    pub(super) candidates_token_count: Option<u64>,
-    #[serde(default)]
-    pub(super) thoughts_token_count: Option<u64>,
-}
-
-impl UsageIn {
-    fn counts(&self) -> Usage {
-        let cached = self.cached_content_token_count;
-        let tools = self.tool_use_prompt_token_count.unwrap_or(0);
-        let output = self.candidates_token_count.unwrap_or(0).saturating_add(self.thoughts_token_count.unwrap_or(0));
-        Usage {
-            input: self.prompt_token_count.map(|all| all.saturating_add(tools).saturating_sub(cached.unwrap_or(0))),
-            cache_read: cached,
-            output: Some(output),
-            reasoning: self.thoughts_token_count,
-            ..Usage::default()
-        }
-    }
-}
-
 /// The most that the arguments of a call that goes on may amount to.
 const MAX_GROWN_BYTES: usize = 32 << 20;
 /// The most bytes of an answer's citations, and what each counts for beside its texts.
@@ -286,7 +258,7 @@ impl Decoder {
             let said = chunk.prompt_feedback.as_ref().and_then(|f| f.block_reason_message.as_deref());
             self.detail = Some(said.unwrap_or(reason).to_owned());
         }
-        if let Some(usage) = chunk.usage_metadata {
+        if let Some(usage) = chunk.usage_metadata.0 {
             sink.event(Event::Usage(usage.counts()));
         }
     }

@@ -8,11 +8,11 @@ use crate::wire::{
 facts! {
     /// A `usageMetadata` object.
     pub(super) struct UsageMetadata {
-        b"promptTokenCount" => prompt_token_count: Count,
-        b"toolUsePromptTokenCount" => tool_use_prompt_token_count: Count,
-        b"cachedContentTokenCount" => cached_content_token_count: Count,
-        b"candidatesTokenCount" => candidates_token_count: Count,
-        b"thoughtsTokenCount" => thoughts_token_count: Count,
+        b"promptTokenCount" => pub(super) prompt_token_count: Count,
+        b"toolUsePromptTokenCount" => pub(super) tool_use_prompt_token_count: Count,
+        b"cachedContentTokenCount" => pub(super) cached_content_token_count: Count,
+        b"candidatesTokenCount" => pub(super) candidates_token_count: Count,
+        b"thoughtsTokenCount" => pub(super) thoughts_token_count: Count,
     }
 }
 

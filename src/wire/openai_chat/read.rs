@@ -48,6 +48,8 @@ facts! {
         b"delta" => delta: Maybe<Delta>,
         b"message" => message: Maybe<Delta>,
         b"text" => text: Filled,
+        /// Moonshot's last chunk.
+        b"usage" => usage: Maybe<Box<UsageObject>>,
     }
 }
 
@@ -128,7 +130,8 @@ impl Chunk<'_> {
     fn count(&self, seen: &mut Seen) {
         let groq = self.x_groq.0.as_ref().and_then(|groq| groq.usage.0.as_ref());
         let meta = self.meta.0.as_ref().and_then(|meta| meta.tokens.0.as_ref().or(meta.billed_units.0.as_ref()));
-        for usage in [meta, groq, self.usage.0.as_ref()].into_iter().flatten() {
+        let chosen = self.choices.0.iter().find_map(|choice| choice.usage.0.as_deref());
+        for usage in [meta, groq, chosen, self.usage.0.as_ref()].into_iter().flatten() {
             seen.usage.update(&usage.counts());
         }
     }

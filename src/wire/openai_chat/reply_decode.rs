@@ -154,8 +154,7 @@ impl Decoder {
                 sink.event(Event::Lost(Cow::Borrowed("choices")));
             }
         }
-        let groq = || chunk.x_groq.as_ref().and_then(|groq| groq.usage.as_ref());
-        if let Some(usage) = chunk.usage.as_ref().or_else(groq) {
+        if let Some(usage) = chunk.usage() {
             sink.event(Event::Usage(usage.counts()));
         }
     }

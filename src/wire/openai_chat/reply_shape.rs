@@ -2,10 +2,10 @@
 //!
 //! Borrows from the reply; a chunk with one choice costs no allocation.
 
+use super::usage::UsageObject;
 use crate::wire::{
-    Usage,
     fields::{Json, List, Str, TextOr, wire_struct},
-    lenient::facts,
+    lenient::{Maybe, facts},
 };
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ facts! {
         b"model" => pub(super) model: Option<Str<'a>>,
         b"created" => pub(super) created: Option<f64>,
         b"choices" => pub(super) choices: Option<List<ChoiceIn<'a>>>,
-        b"usage" => pub(super) usage: Option<UsageIn>,
+        b"usage" => pub(super) usage: Maybe<UsageObject>,
         b"x_groq" => pub(super) x_groq: Option<Box<GroqIn>>,
         b"error" => pub(super) error: Option<Json<'a>>,
         /// Perplexity: the sources of the answer.
@@ -25,6 +25,13 @@ facts! {
 }
 
 impl ChunkIn<'_> {
+    /// What it says was used, wherever it says so.
+    pub(super) fn usage(&self) -> Option<&UsageObject> {
+        let groq = || self.x_groq.as_ref().and_then(|groq| groq.usage.0.as_ref());
+        let chosen = || self.choices.iter().flat_map(List::iter).find_map(|choice| choice.usage.0.as_deref());
+        self.usage.0.as_ref().or_else(groq).or_else(chosen)
+    }
+
     /// What no other format has a place for, by name.
     pub(super) fn unsaid(&self) -> impl Iterator<Item = &'static str> {
         let all = [("citations", self.citations), ("search_results", self.search_results)];
@@ -37,10 +44,16 @@ impl<'a> ChunkIn<'a> {
     pub(super) fn only_text(&self) -> Option<(&'a str, bool)> {
         let mut choices = self.choices.as_ref()?.iter();
         let (choice, None) = (choices.next()?, choices.next()) else { return None };
-        let is_plain = self.usage.is_none() && self.x_groq.is_none() && self.error.is_none();
+        let is_plain = self.usage.0.is_none() && self.x_groq.is_none() && self.error.is_none();
         let is_unsourced = self.citations.is_none() && self.search_results.is_none();
-        let ChoiceIn { index: None | Some(0), delta: Some(delta), message: None, finish_reason: None, logprobs: None } =
-            choice
+        let ChoiceIn {
+            index: None | Some(0),
+            delta: Some(delta),
+            message: None,
+            finish_reason: None,
+            logprobs: None,
+            usage: Maybe(None),
+        } = choice
         else {
             return None;
         };
@@ -55,7 +68,7 @@ fn is_said(value: Json<'_>) -> bool {
 
 facts! {
     pub(super) struct GroqIn {
-        b"usage" => pub(super) usage: Option<UsageIn>,
+        b"usage" => pub(super) usage: Maybe<UsageObject>,
     }
 }
 
@@ -68,6 +81,8 @@ facts! {
         b"message" => pub(super) message: Option<Box<DeltaIn<'a>>>,
         b"finish_reason" => pub(super) finish_reason: Option<Str<'a>>,
         b"logprobs" => pub(super) logprobs: Option<Json<'a>>,
+        /// Moonshot's last chunk.
+        b"usage" => pub(super) usage: Maybe<Box<UsageObject>>,
     }
 }
 
@@ -206,52 +221,6 @@ facts! {
         b"title" => pub(super) title: Option<Str<'a>>,
         b"start_index" => pub(super) start_index: Option<u64>,
         b"end_index" => pub(super) end_index: Option<u64>,
-    }
-}
-
-facts! {
-    pub(super) struct UsageIn {
-        b"prompt_tokens" => pub(super) prompt_tokens: Option<u64>,
-        b"completion_tokens" => pub(super) completion_tokens: Option<u64>,
-        b"total_tokens" => pub(super) total_tokens: Option<u64>,
-        b"prompt_tokens_details" => pub(super) prompt_tokens_details: Option<PromptDetailsIn>,
-        b"completion_tokens_details" => pub(super) completion_tokens_details: Option<OutputDetailsIn>,
-        b"prompt_cache_hit_tokens" => pub(super) prompt_cache_hit_tokens: Option<u64>,
-    }
-}
-
-facts! {
-    pub(super) struct PromptDetailsIn {
-        b"cached_tokens" => pub(super) cached_tokens: Option<u64>,
-        b"cache_write_tokens" => pub(super) cache_write_tokens: Option<u64>,
-    }
-}
-
-facts! {
-    pub(super) struct OutputDetailsIn {
-        b"reasoning_tokens" => pub(super) reasoning_tokens: Option<u64>,
-    }
-}
-
-impl UsageIn {
-    pub(super) fn counts(&self) -> Usage {
-        let prompt = self.prompt_tokens_details.as_ref();
-        let cached = prompt.and_then(|p| p.cached_tokens).or(self.prompt_cache_hit_tokens);
-        let written = prompt.and_then(|p| p.cache_write_tokens);
-        let cached_total = cached.unwrap_or(0).saturating_add(written.unwrap_or(0));
-        let reasoning = self.completion_tokens_details.as_ref().and_then(|d| d.reasoning_tokens);
-        let (prompt, completion) = (self.prompt_tokens.unwrap_or(0), self.completion_tokens.unwrap_or(0));
-        // xAI counts reasoning beside the completion instead of inside it; its total shows that.
-        let all = |reasoning: u64| prompt.saturating_add(completion).saturating_add(reasoning);
-        let beside = reasoning.filter(|r| *r > 0 && self.total_tokens == Some(all(*r))).unwrap_or(0);
-        Usage {
-            input: self.prompt_tokens.map(|all| all.saturating_sub(cached_total)),
-            cache_read: cached,
-            cache_write: written,
-            output: self.completion_tokens.map(|n| n.saturating_add(beside)),
-            reasoning,
-            ..Usage::default()
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::wire::{
 
 facts! {
     /// A `usage` object.
+    #[derive(Clone)]
     pub(crate) struct UsageObject {
         b"prompt_tokens" => prompt_tokens: Count,
         b"input_tokens" => input_tokens: Count,
@@ -34,6 +35,7 @@ facts! {
 }
 
 facts! {
+    #[derive(Clone)]
     struct InputDetails {
         b"cached_tokens" => cached_tokens: Count,
         b"cache_write_tokens" => cache_write_tokens: Count,
@@ -41,12 +43,14 @@ facts! {
 }
 
 facts! {
+    #[derive(Clone)]
     struct OutputDetails {
         b"reasoning_tokens" => reasoning_tokens: Count,
     }
 }
 
 facts! {
+    #[derive(Clone)]
     struct ServerTools {
         b"web_search_requests" => web_search_requests: Count,
     }

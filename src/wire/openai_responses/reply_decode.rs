@@ -4,7 +4,7 @@
 
 use super::{
     fragment,
-    reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn, UsageIn},
+    reply_shape::{AnnotationIn, EventIn, ItemIn, ResponseIn},
     request_decode::flat_name,
     server_tools::is_billed,
 };
@@ -13,6 +13,7 @@ use crate::wire::{
     fields::{Json, text_of},
     grammar::{Kind, Opener},
     logprobs,
+    openai_chat::UsageObject,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     stencil::Stencil,
@@ -402,7 +403,7 @@ impl Decoder {
         for (index, item) in response.output.take().into_iter().flatten().enumerate() {
             self.done(index as u64, item, sink);
         }
-        if let Some(mut usage) = response.usage.as_ref().map(UsageIn::counts) {
+        if let Some(mut usage) = response.usage.0.as_ref().map(UsageObject::counts) {
             usage.server_tools = usage.server_tools.or(Some(self.server_calls).filter(|calls| *calls > 0));
             sink.event(Event::Usage(usage));
         }

@@ -4,9 +4,9 @@
 
 use super::server_tools::Action;
 use crate::wire::{
-    Usage,
     fields::{Json, Soft, Str},
     lenient::Maybe,
+    openai_chat::UsageObject,
 };
 use serde::Deserialize;
 
@@ -43,7 +43,7 @@ pub(super) struct ResponseIn<'a> {
     #[serde(borrow, default)]
     pub(super) output: Option<Vec<ItemIn<'a>>>,
     #[serde(default)]
-    pub(super) usage: Option<UsageIn>,
+    pub(super) usage: Maybe<UsageObject>,
     #[serde(borrow, default)]
     pub(super) incomplete_details: Option<IncompleteIn<'a>>,
     #[serde(borrow, default)]
@@ -106,51 +106,4 @@ pub(super) struct AnnotationIn<'a> {
     pub(super) start_index: Option<u64>,
     #[serde(default)]
     pub(super) end_index: Option<u64>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct UsageIn {
-    #[serde(default)]
-    pub(super) input_tokens: Option<u64>,
-    #[serde(default)]
-    pub(super) output_tokens: Option<u64>,
-    #[serde(default)]
-    pub(super) input_tokens_details: Option<InputDetailsIn>,
-    #[serde(default)]
-    pub(super) output_tokens_details: Option<OutputDetailsIn>,
-    /// xAI.
-    #[serde(default)]
-    pub(super) num_server_side_tools_used: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-pub(super) struct InputDetailsIn {
-    #[serde(default)]
-    pub(super) cached_tokens: Option<u64>,
-    #[serde(default)]
-    pub(super) cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-pub(super) struct OutputDetailsIn {
-    #[serde(default)]
-    pub(super) reasoning_tokens: Option<u64>,
-}
-
-impl UsageIn {
-    pub(super) fn counts(&self) -> Usage {
-        let details = self.input_tokens_details.as_ref();
-        let cached = details.and_then(|d| d.cached_tokens);
-        let written = details.and_then(|d| d.cache_write_tokens);
-        let not_fresh = cached.unwrap_or(0).saturating_add(written.unwrap_or(0));
-        Usage {
-            input: self.input_tokens.map(|all| all.saturating_sub(not_fresh)),
-            cache_read: cached,
-            cache_write: written,
-            output: self.output_tokens,
-            reasoning: self.output_tokens_details.as_ref().and_then(|d| d.reasoning_tokens),
-            server_tools: self.num_server_side_tools_used,
-            ..Usage::default()
-        }
-    }
 }
