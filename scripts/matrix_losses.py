@@ -65,7 +65,7 @@ COVERS = {
     "thinking": "thinking signature data budgettokens effort",
     "phase": "phase",
     "logprobs": "logprobs logprobsresult",
-    "servertooluse": "websearchcall filesearchcall servertooluse numserversidetoolsused",
+    "servertooluse": "websearchcall filesearchcall servertooluse servertoolusedetails numserversidetoolsused",
     "finishreason": "finishreason stopreason incompletedetails",
     "retrievedcontext": "retrievedcontext",
     "executedtools": "executedtools",

@@ -88,13 +88,12 @@ fn with_calls(class: &str, calls: &[Call]) -> String {
 fn usage(format: WireFormat, u: &Value) -> Counts {
     match format {
         WireFormat::OpenaiChat => {
-            let cached = &u["prompt_tokens_details"]["cached_tokens"];
-            let cached = if cached.is_null() { &u["prompt_cache_hit_tokens"] } else { cached };
-            let reasoning = n(&u["completion_tokens_details"]["reasoning_tokens"]);
+            let vendors = ["cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens"].map(|name| n(&u[name]));
+            let cached = vendors.into_iter().fold(n(&u["prompt_tokens_details"]["cached_tokens"]), Ord::max);
             let (prompt, completion) = (n(&u["prompt_tokens"]), n(&u["completion_tokens"]));
-            // xAI counts reasoning beside the completion; its total tells.
-            let beside = if n(&u["total_tokens"]) == prompt + completion + reasoning { reasoning } else { 0 };
-            (prompt, n(cached), completion + beside, reasoning)
+            // xAI and Google count reasoning beside the completion; the total tells.
+            let output = completion.max(n(&u["total_tokens"]).saturating_sub(prompt));
+            (prompt, cached, output, n(&u["completion_tokens_details"]["reasoning_tokens"]))
         }
         WireFormat::OpenaiResponses => (
             n(&u["input_tokens"]),
