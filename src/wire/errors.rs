@@ -5,6 +5,7 @@
 use super::{
     fields::Json,
     reply::{ErrorKind, ReplyError},
+    telltale::Key,
     upstream_error,
 };
 
@@ -59,6 +60,11 @@ pub(crate) fn read(status: u16, body: &[u8]) -> ReplyError {
         message: error.message,
         retry_after: error.retry_after,
     }
+}
+
+/// Why a whole reply could not be read: the error that came in its place, or what is wrong with one that holds an answer.
+pub(crate) fn read_unread(body: &[u8], answer: &Key, fault: &serde_json::Error) -> ReplyError {
+    if answer.stands_in(body) { ReplyError::unreadable(fault) } else { read(0, body) }
 }
 
 /// Reads an error object.

@@ -8,6 +8,7 @@
 
 use super::{
     cursor::{Cursor, Escapes},
+    fields::Json,
     in_place::{InPlace, in_place},
 };
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
@@ -142,6 +143,11 @@ impl<'json, T: InPlace<'json>> InPlace<'json> for Many<T> {
             _ => pass(json),
         }
     }
+}
+
+/// Reads a member beside the answer, by `deserialize_with`: what is of another kind than it should be reads as "not said".
+pub(crate) fn soft<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Option<T>, D::Error> {
+    Json::deserialize(input).map(|raw| serde_json::from_str(raw.get()).unwrap_or(None))
 }
 
 /// Declares what is read of an object: its fields by their keys. What it does not name is read over; a key that it names

@@ -6,6 +6,7 @@ mod bounds;
 mod conversions;
 mod counts;
 mod logprobs;
+mod odd;
 mod properties;
 mod quirks;
 mod replies;

@@ -8,15 +8,19 @@ use crate::wire::{
     Usage, errors,
     fields::{Json, List, Str},
     grammar::{Kind, Opener},
-    lenient::Maybe,
+    lenient::{Maybe, soft},
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     stencil::Stencil,
+    telltale::{Key, key},
     translate::Context,
     unescape::unescape,
 };
 use serde::Deserialize;
 use std::{borrow::Cow, sync::Arc};
+
+/// The member that every answer has.
+static ANSWER: Key = key!("content");
 
 #[derive(Deserialize)]
 struct EventIn<'a> {
@@ -36,17 +40,17 @@ struct EventIn<'a> {
 
 #[derive(Deserialize)]
 struct MessageIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     id: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     model: Option<Str<'a>>,
     #[serde(borrow, default)]
     content: Option<List<BlockIn<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     stop_reason: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     stop_sequence: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     stop_details: Option<StopDetailsIn<'a>>,
     #[serde(borrow, default)]
     container: Option<Json<'a>>,
@@ -58,7 +62,7 @@ struct MessageIn<'a> {
 
 #[derive(Deserialize)]
 struct StopDetailsIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     explanation: Option<Str<'a>>,
 }
 
@@ -74,7 +78,7 @@ struct BlockIn<'a> {
     signature: Option<Str<'a>>,
     #[serde(borrow, default)]
     data: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     id: Option<Str<'a>>,
     #[serde(borrow, default)]
     name: Option<Str<'a>>,
@@ -82,14 +86,14 @@ struct BlockIn<'a> {
     input: Option<Json<'a>>,
     #[serde(borrow, default)]
     citations: Option<Vec<CitationIn<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     caller: Option<CallerIn<'a>>,
 }
 
 /// Who made a call; the model itself where nothing is said.
 #[derive(Deserialize)]
 struct CallerIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     tool_id: Option<Str<'a>>,
 }
 
@@ -107,11 +111,11 @@ struct DeltaIn<'a> {
     partial_json: Option<Str<'a>>,
     #[serde(borrow, default)]
     citation: Option<CitationIn<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     stop_reason: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     stop_sequence: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     stop_details: Option<StopDetailsIn<'a>>,
     #[serde(borrow, default)]
     container: Option<Json<'a>>,
@@ -119,13 +123,13 @@ struct DeltaIn<'a> {
 
 #[derive(Deserialize)]
 struct CitationIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     url: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     title: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     cited_text: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     encrypted_index: Option<Str<'a>>,
 }
 
@@ -433,7 +437,8 @@ impl ReplyDecoder for Decoder {
                 self.message(message, sink);
                 self.end(sink);
             }
-            Ok(_) | Err(_) => self.fail(errors::read(0, body), sink),
+            Ok(_) => self.fail(errors::read(0, body), sink),
+            Err(fault) => self.fail(errors::read_unread(body, &ANSWER, &fault), sink),
         }
     }
 

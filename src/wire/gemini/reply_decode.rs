@@ -9,16 +9,20 @@ use crate::wire::{
     errors,
     fields::{Json, List, Str},
     grammar::{Kind, Opener},
-    lenient::Maybe,
+    lenient::{Maybe, soft},
     logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
+    telltale::{Key, key},
     translate::Context,
     unescape::unescape,
 };
 use serde::Deserialize;
 use std::{borrow::Cow, sync::Arc};
+
+/// The member that every answer has.
+static ANSWER: Key = key!("candidates");
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,9 +33,9 @@ struct ChunkIn<'a> {
     prompt_feedback: Option<FeedbackIn<'a>>,
     #[serde(default)]
     usage_metadata: Maybe<UsageMetadata>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     model_version: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     response_id: Option<Str<'a>>,
     #[serde(borrow, default)]
     error: Option<Json<'a>>,
@@ -40,22 +44,22 @@ struct ChunkIn<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FeedbackIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     block_reason: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     block_reason_message: Option<Str<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CandidateIn<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     index: Option<u64>,
     #[serde(borrow, default)]
     content: Option<ContentIn<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     finish_reason: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     finish_message: Option<Str<'a>>,
     #[serde(borrow, default)]
     grounding_metadata: Option<GroundingIn<'a>>,
@@ -78,7 +82,7 @@ struct ContentIn<'a> {
 struct PartIn<'a> {
     #[serde(borrow, default)]
     text: Option<Str<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     thought: Option<bool>,
     #[serde(borrow, default, alias = "thought_signature")]
     thought_signature: Option<Str<'a>>,
@@ -99,7 +103,7 @@ struct PartIn<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CallIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     id: Option<Str<'a>>,
     #[serde(borrow, default)]
     name: Option<Str<'a>>,
@@ -127,7 +131,7 @@ struct GroundingIn<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct GroundingChunkIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     web: Option<WebIn<'a>>,
     #[serde(borrow, default)]
     retrieved_context: Option<Json<'a>>,
@@ -135,29 +139,29 @@ struct GroundingChunkIn<'a> {
 
 #[derive(Deserialize)]
 struct WebIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     uri: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     title: Option<Str<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SupportIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     segment: Option<SegmentIn<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     grounding_chunk_indices: Option<Vec<usize>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SegmentIn<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     start_index: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     end_index: Option<u64>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     text: Option<Str<'a>>,
 }
 
@@ -505,7 +509,8 @@ impl ReplyDecoder for Decoder {
                 self.take(chunk, sink);
                 self.end(sink);
             }
-            Ok(_) | Err(_) => self.fail(errors::read(0, body), sink),
+            Ok(_) => self.fail(errors::read(0, body), sink),
+            Err(fault) => self.fail(errors::read_unread(body, &ANSWER, &fault), sink),
         }
     }
 

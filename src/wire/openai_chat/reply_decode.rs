@@ -8,15 +8,21 @@ use crate::wire::{
     errors,
     fields::{Json, List, TextOr, text_of},
     grammar::{Kind, Opener},
-    in_place, logprobs,
+    in_place,
+    lenient::{Count, Maybe},
+    logprobs,
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, Piece, ReplyDecoder, ReplyError, Sink},
     rules::{fnv, invented_id},
     stencil::{Inside, Stencil},
+    telltale::{Key, key},
     translate::Context,
     unescape::{is_plain, unescape},
 };
 use std::{borrow::Cow, sync::Arc};
+
+/// The member that every answer has.
+static ANSWER: Key = key!("choices");
 
 /// A tool call that is being streamed.
 #[derive(Debug, Default)]
@@ -148,7 +154,7 @@ impl Decoder {
         self.start(chunk, sink);
         chunk.unsaid().for_each(|field| sink.event(Event::Lost(Cow::Borrowed(field))));
         for choice in chunk.choices.iter().flat_map(List::iter) {
-            if choice.index.unwrap_or(0) == 0 {
+            if choice.index.0.unwrap_or(0) == 0 {
                 self.choice(choice, sink);
             } else {
                 sink.event(Event::Lost(Cow::Borrowed("choices")));
@@ -161,15 +167,15 @@ impl Decoder {
 
     /// The reply starts with the first chunk that names itself or has content; Azure's first one does neither.
     fn start(&mut self, chunk: &ChunkIn<'_>, sink: &mut dyn Sink) {
-        let named = chunk.id.as_ref().is_some_and(|id| !id.is_empty());
+        let named = chunk.id.as_str().is_some();
         let empty = chunk.choices.as_ref().is_none_or(|c| c.is_empty());
         if self.started || (!named && empty) {
             return;
         }
         self.started = true;
-        let id = chunk.id.as_deref().filter(|id| !id.is_empty()).unwrap_or(&self.context.request_id).to_owned();
-        let model = chunk.model.as_deref().filter(|m| !m.is_empty()).unwrap_or(&self.context.model);
-        let created = chunk.created.filter(|c| *c >= 1.0).map(|c| c as u64);
+        let id = chunk.id.as_str().unwrap_or(&self.context.request_id).to_owned();
+        let model = chunk.model.as_str().unwrap_or(&self.context.model);
+        let created = chunk.created.0.filter(|created| *created > 0);
         sink.event(Event::Start { id: Cow::Borrowed(&id), model: Cow::Borrowed(model), created });
         self.reply_id = id;
     }
@@ -185,7 +191,7 @@ impl Decoder {
         }
         self.give_logprobs(sink);
         // A server that sends "" with every chunk has not finished.
-        if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
+        if let Some(reason) = choice.finish_reason.as_str() {
             self.finish = Some(finish_reason(reason));
         }
     }
@@ -223,7 +229,7 @@ impl Decoder {
             Some(TextOr::Parts(parts)) => parts.iter().for_each(|part| self.part(part, sink)),
         }
         self.some_text(BlockStart::Refusal, delta.refusal.as_deref(), sink);
-        for annotation in delta.annotations.iter().flatten() {
+        for annotation in &delta.annotations.0 {
             self.annotation(annotation, sink);
         }
         for call in delta.tool_calls.iter().flat_map(List::iter) {
@@ -231,7 +237,7 @@ impl Decoder {
         }
         if let Some(function) = delta.function_call.as_deref().filter(|f| !f.is_empty()) {
             let function = Some(function.clone());
-            self.call(&CallIn { index: Some(0), id: None, function, custom: None, extra_content: None }, sink);
+            self.call(&CallIn { index: Count(Some(0)), function, ..CallIn::default() }, sink);
         }
     }
 
@@ -257,16 +263,16 @@ impl Decoder {
     }
 
     fn annotation(&mut self, annotation: &AnnotationIn<'_>, sink: &mut dyn Sink) {
-        let Some(url) = &annotation.url_citation else {
+        let Maybe(Some(url)) = &annotation.url_citation else {
             return sink.event(Event::Lost(Cow::Borrowed("annotations")));
         };
         if self.opener.open() != Some(Kind::Text) {
             return sink.event(Event::Lost(Cow::Borrowed("annotations")));
         }
         sink.event(Event::Delta(Delta::Citation(Citation {
-            span: url.start_index.zip(url.end_index),
-            url: Cow::Borrowed(url.url.as_deref().unwrap_or_default()),
-            title: Cow::Borrowed(url.title.as_deref().unwrap_or_default()),
+            span: url.start_index.0.zip(url.end_index.0),
+            url: Cow::Borrowed(url.url.as_str().unwrap_or_default()),
+            title: Cow::Borrowed(url.title.as_str().unwrap_or_default()),
             claim: Cow::Borrowed(""),
             quoted: Cow::Borrowed(""),
             sealed: Cow::Borrowed(""),
@@ -320,10 +326,10 @@ impl Decoder {
         let is_named = |f: &FunctionIn<'_>| f.name.as_deref().is_some_and(|n| !n.is_empty());
         let continues_custom = call.function.is_none() && call.custom.is_some();
         let custom = continues_custom || call.custom.as_deref().is_some_and(is_named);
-        let id = call.id.as_deref().filter(|id| !id.is_empty());
+        let id = call.id.as_str();
         let function = if custom { call.custom.as_deref() } else { call.function.as_ref() };
         let name = function.and_then(|f| f.name.as_deref()).filter(|n| !n.is_empty());
-        let at = self.place_of_call(call.index, id, name);
+        let at = self.place_of_call(call.index.0, id, name);
         if at >= MAX_CALLS {
             return self.fail(ReplyError::unreadable(&"too many tool calls"), sink);
         }
@@ -488,7 +494,7 @@ impl ReplyDecoder for Decoder {
                     self.end(sink);
                 }
             }
-            Err(_) => self.fail(errors::read(0, body), sink),
+            Err(fault) => self.fail(errors::read_unread(body, &ANSWER, &fault), sink),
         }
     }
 

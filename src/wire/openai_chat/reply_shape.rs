@@ -5,18 +5,18 @@
 use super::usage::UsageObject;
 use crate::wire::{
     fields::{Json, List, Str, TextOr, wire_struct},
-    lenient::{Maybe, facts},
+    lenient::{Count, Many, Maybe, Word, facts},
 };
 use std::borrow::Cow;
 
 facts! {
     pub(super) struct ChunkIn<'a> {
-        b"id" => pub(super) id: Option<Str<'a>>,
-        b"model" => pub(super) model: Option<Str<'a>>,
-        b"created" => pub(super) created: Option<f64>,
+        b"id" => pub(super) id: Word<'a>,
+        b"model" => pub(super) model: Word<'a>,
+        b"created" => pub(super) created: Count,
         b"choices" => pub(super) choices: Option<List<ChoiceIn<'a>>>,
         b"usage" => pub(super) usage: Maybe<UsageObject>,
-        b"x_groq" => pub(super) x_groq: Option<Box<GroqIn>>,
+        b"x_groq" => pub(super) x_groq: Maybe<Box<GroqIn>>,
         b"error" => pub(super) error: Option<Json<'a>>,
         /// Perplexity: the sources of the answer.
         b"citations" => pub(super) citations: Option<Json<'a>>,
@@ -27,7 +27,7 @@ facts! {
 impl ChunkIn<'_> {
     /// What it says was used, wherever it says so.
     pub(super) fn usage(&self) -> Option<&UsageObject> {
-        let groq = || self.x_groq.as_ref().and_then(|groq| groq.usage.0.as_ref());
+        let groq = || self.x_groq.0.as_ref().and_then(|groq| groq.usage.0.as_ref());
         let chosen = || self.choices.iter().flat_map(List::iter).find_map(|choice| choice.usage.0.as_deref());
         self.usage.0.as_ref().or_else(groq).or_else(chosen)
     }
@@ -44,13 +44,13 @@ impl<'a> ChunkIn<'a> {
     pub(super) fn only_text(&self) -> Option<(&'a str, bool)> {
         let mut choices = self.choices.as_ref()?.iter();
         let (choice, None) = (choices.next()?, choices.next()) else { return None };
-        let is_plain = self.usage.0.is_none() && self.x_groq.is_none() && self.error.is_none();
+        let is_plain = self.usage.0.is_none() && self.x_groq.0.is_none() && self.error.is_none();
         let is_unsourced = self.citations.is_none() && self.search_results.is_none();
         let ChoiceIn {
-            index: None | Some(0),
+            index: Count(None | Some(0)),
             delta: Some(delta),
             message: None,
-            finish_reason: None,
+            finish_reason: Word(None),
             logprobs: None,
             usage: Maybe(None),
         } = choice
@@ -75,11 +75,11 @@ facts! {
 facts! {
     #[derive(Clone)]
     pub(super) struct ChoiceIn<'a> {
-        b"index" => pub(super) index: Option<u64>,
+        b"index" => pub(super) index: Count,
         b"delta" => pub(super) delta: Option<DeltaIn<'a>>,
         /// In a whole reply. Some providers send it beside the delta, or repeat all in it at the stream's end.
         b"message" => pub(super) message: Option<Box<DeltaIn<'a>>>,
-        b"finish_reason" => pub(super) finish_reason: Option<Str<'a>>,
+        b"finish_reason" => pub(super) finish_reason: Word<'a>,
         b"logprobs" => pub(super) logprobs: Option<Json<'a>>,
         /// Moonshot's last chunk.
         b"usage" => pub(super) usage: Maybe<Box<UsageObject>>,
@@ -96,7 +96,7 @@ facts! {
         b"reasoning_details" => pub(super) reasoning_details: Option<Vec<Json<'a>>>,
         b"tool_calls" => pub(super) tool_calls: Option<List<CallIn<'a>>>,
         b"function_call" => pub(super) function_call: Option<Box<FunctionIn<'a>>>,
-        b"annotations" => pub(super) annotations: Option<Vec<AnnotationIn<'a>>>,
+        b"annotations" => pub(super) annotations: Many<AnnotationIn<'a>>,
         b"audio" => pub(super) audio: Option<Json<'a>>,
         b"images" => pub(super) images: Option<Json<'a>>,
         /// Groq: the tools that it ran.
@@ -118,8 +118,8 @@ wire_struct! {
 facts! {
     #[derive(Clone)]
     pub(super) struct CallIn<'a> {
-        b"index" => pub(super) index: Option<u64>,
-        b"id" => pub(super) id: Option<Str<'a>>,
+        b"index" => pub(super) index: Count,
+        b"id" => pub(super) id: Word<'a>,
         b"function" => pub(super) function: Option<FunctionIn<'a>>,
         b"custom" => pub(super) custom: Option<Box<FunctionIn<'a>>>,
         /// Google's endpoint: what it wants back with the call.
@@ -159,7 +159,7 @@ impl<'a> DeltaIn<'a> {
             reasoning_details: None,
             tool_calls,
             function_call: None,
-            annotations: None,
+            annotations,
             audio: None,
             images: None,
             executed_tools: None,
@@ -184,7 +184,7 @@ impl<'a> DeltaIn<'a> {
             (None | Some(""), Some(thought)) => Some((thought, true)),
             (Some(_), Some(_)) | (None, None) => None,
         };
-        found.filter(|_| tool_calls.as_ref().is_none_or(List::is_empty))
+        found.filter(|_| tool_calls.as_ref().is_none_or(List::is_empty) && annotations.0.is_empty())
     }
 
     /// Whether it brings reasoning and no text.
@@ -210,17 +210,17 @@ impl FunctionIn<'_> {
 facts! {
     #[derive(Clone)]
     pub(super) struct AnnotationIn<'a> {
-        b"url_citation" => pub(super) url_citation: Option<UrlIn<'a>>,
+        b"url_citation" => pub(super) url_citation: Maybe<UrlIn<'a>>,
     }
 }
 
 facts! {
     #[derive(Clone)]
     pub(super) struct UrlIn<'a> {
-        b"url" => pub(super) url: Option<Str<'a>>,
-        b"title" => pub(super) title: Option<Str<'a>>,
-        b"start_index" => pub(super) start_index: Option<u64>,
-        b"end_index" => pub(super) end_index: Option<u64>,
+        b"url" => pub(super) url: Word<'a>,
+        b"title" => pub(super) title: Word<'a>,
+        b"start_index" => pub(super) start_index: Count,
+        b"end_index" => pub(super) end_index: Count,
     }
 }
 

@@ -17,10 +17,14 @@ use crate::wire::{
     replay::{ReplayToken, TokenKind},
     reply::{BlockStart, Citation, Delta, Event, Finish, FinishReason, ReplyDecoder, ReplyError, Sink},
     stencil::Stencil,
+    telltale::{Key, key},
     translate::Context,
     unescape::unescape,
 };
 use std::{borrow::Cow, sync::Arc};
+
+/// The member that every answer has.
+static ANSWER: Key = key!("output");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ItemKind {
@@ -544,7 +548,8 @@ impl ReplyDecoder for Decoder {
     fn whole(&mut self, body: &[u8], sink: &mut dyn Sink) {
         match serde_json::from_slice::<ResponseIn<'_>>(body) {
             Ok(response) if response.output.is_some() => self.response(response, sink),
-            Ok(_) | Err(_) => self.fail(errors::read(0, body), sink),
+            Ok(_) => self.fail(errors::read(0, body), sink),
+            Err(fault) => self.fail(errors::read_unread(body, &ANSWER, &fault), sink),
         }
     }
 

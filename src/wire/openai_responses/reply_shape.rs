@@ -5,7 +5,7 @@
 use super::server_tools::Action;
 use crate::wire::{
     fields::{Json, Soft, Str},
-    lenient::Maybe,
+    lenient::{Maybe, soft},
     openai_chat::UsageObject,
 };
 use serde::Deserialize;
@@ -14,9 +14,9 @@ use serde::Deserialize;
 pub(super) struct EventIn<'a> {
     #[serde(borrow, rename = "type", default)]
     pub(super) kind: Option<Str<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     pub(super) output_index: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     pub(super) summary_index: Option<u64>,
     #[serde(borrow, default)]
     pub(super) delta: Soft<'a>,
@@ -32,11 +32,11 @@ pub(super) struct EventIn<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct ResponseIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) id: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) model: Option<Str<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     pub(super) created_at: Option<f64>,
     #[serde(borrow, default)]
     pub(super) status: Option<Str<'a>>,
@@ -44,7 +44,7 @@ pub(super) struct ResponseIn<'a> {
     pub(super) output: Option<Vec<ItemIn<'a>>>,
     #[serde(default)]
     pub(super) usage: Maybe<UsageObject>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) incomplete_details: Option<IncompleteIn<'a>>,
     #[serde(borrow, default)]
     pub(super) error: Option<Json<'a>>,
@@ -52,7 +52,7 @@ pub(super) struct ResponseIn<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct IncompleteIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) reason: Option<Str<'a>>,
 }
 
@@ -60,13 +60,13 @@ pub(super) struct IncompleteIn<'a> {
 pub(super) struct ItemIn<'a> {
     #[serde(borrow, rename = "type", default)]
     pub(super) kind: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) call_id: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) id: Option<Str<'a>>,
     #[serde(borrow, default)]
     pub(super) name: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) namespace: Option<Str<'a>>,
     #[serde(borrow, default)]
     pub(super) arguments: Option<Json<'a>>,
@@ -78,7 +78,7 @@ pub(super) struct ItemIn<'a> {
     pub(super) summary: Option<Vec<PartIn<'a>>>,
     #[serde(borrow, default)]
     pub(super) encrypted_content: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) phase: Option<Str<'a>>,
     #[serde(borrow, default)]
     pub(super) action: Maybe<Action<'a>>,
@@ -98,12 +98,12 @@ pub(super) struct PartIn<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct AnnotationIn<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) url: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "soft")]
     pub(super) title: Option<Str<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     pub(super) start_index: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "soft")]
     pub(super) end_index: Option<u64>,
 }
