@@ -85,13 +85,15 @@ impl Translation {
 
     /// The client's bytes for the upstream's. `shape` is how the upstream answers, known with its first bytes.
     pub(super) fn feed(&mut self, bytes: &Bytes, shape: Shape) -> Bytes {
+        if bytes.is_empty() {
+            return Bytes::new();
+        }
         let mut room = std::mem::take(&mut self.room);
         if room.capacity() == 0 {
             room = BytesMut::with_capacity(ROOM_BYTES);
         }
-        match self.translator(shape) {
-            Some(translator) if !bytes.is_empty() => room.extend_from_slice(translator.feed(bytes)),
-            Some(_) | None => {}
+        if let Some(translator) = self.translator(shape) {
+            room.extend_from_slice(translator.feed(bytes));
         }
         let said = room.split().freeze();
         self.room = room;

@@ -186,7 +186,8 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         translate(attempt, body, false);
         return Ok(());
     }
-    if let (Some(shape), None, Some(request)) = (reply.wanted_shape(), &attempt.translation, &exchange.request) {
+    let wanted = reply.wanted_shape().filter(|_| end || reply.is_laid_out());
+    if let (Some(shape), None, Some(request)) = (wanted, &attempt.translation, &exchange.request) {
         let seconds = now().unix_millis() / 1000;
         let reshaping = Translation::reshaping(exchange.format, shape, &request.body, (&exchange.id, seconds));
         attempt.translation = Some(Box::new(reshaping));

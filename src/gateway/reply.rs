@@ -127,6 +127,11 @@ impl Reply {
         self.asked.filter(|asked| *asked != self.tap.shape())
     }
 
+    /// Whether its first bytes have told how it is laid out.
+    pub(super) fn is_laid_out(&self) -> bool {
+        self.tap.has_begun()
+    }
+
     /// Whether the upstream answered with an error status.
     pub(super) fn is_error(&self) -> bool {
         self.error.is_some()
@@ -198,10 +203,11 @@ impl Reply {
             return self.error(&chunk, body, end, clock);
         }
         let something = !chunk.is_empty();
-        if something && self.bytes == chunk.len() {
-            self.begin(&chunk);
-        }
+        let was_known = self.tap.has_begun();
         let passed = self.tap.feed(chunk);
+        if self.tap.has_begun() && !was_known {
+            self.begin();
+        }
         let step = match self.tap.shape() {
             Shape::Sse | Shape::JsonArray => self.events(passed, body, end, clock),
             Shape::Json => {
@@ -215,9 +221,8 @@ impl Reply {
         step
     }
 
-    /// The first bytes tell the layout for sure; an answer in another one than was asked for is held until it is made anew.
-    fn begin(&mut self, first: &Bytes) {
-        self.tap.correct_shape(first);
+    /// The layout is known for sure; an answer in another one than was asked for is held until it is made anew.
+    fn begin(&mut self) {
         if let Some(asked) = self.wanted_shape() {
             self.holding.whole_bytes = usize::MAX;
             self.holding.until_end = asked == Shape::Json;

@@ -159,7 +159,7 @@ fn bare_json(event: &[u8]) -> Option<&[u8]> {
 }
 
 fn without_bom(text: &[u8]) -> &[u8] {
-    text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
+    text.strip_prefix(BOM).unwrap_or(text)
 }
 
 /// A line's field name and value; `None` for blank lines and comments.
@@ -189,10 +189,21 @@ fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// May stand before everything.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+/// How the lines of an event stream begin.
+const FIELDS: [&[u8]; 5] = [b":", b"data:", b"event:", b"id:", b"retry:"];
+
 /// Whether a body begins like an event stream. Some servers label one as JSON.
 pub fn looks_like_events(body: &[u8]) -> bool {
     let start = without_bom(body).trim_ascii_start();
-    start.starts_with(b":") || [&b"data:"[..], b"event:", b"id:", b"retry:"].iter().any(|f| start.starts_with(f))
+    FIELDS.iter().any(|field| start.starts_with(field))
+}
+
+/// Whether so little has come of a body that it may yet begin like one: nothing but space, or a part of a field's name.
+pub fn may_look_like_events(body: &[u8]) -> bool {
+    let start = without_bom(body).trim_ascii_start();
+    [BOM].iter().chain(&FIELDS).any(|mark| mark.len() > start.len() && mark.starts_with(start))
 }
 
 #[cfg(test)]

@@ -26,8 +26,15 @@ pub struct Tap {
     format: WireFormat,
     body: Body,
     max_event_bytes: usize,
+    /// What has come as long as it says nothing of how the body is laid out: space, mostly.
+    head: BytesMut,
+    /// Whether the layout is known.
+    begun: bool,
     passed: bool,
 }
+
+/// So much at most is waited for before the layout is taken for the promised one.
+const MOST_HEAD: usize = 1024;
 
 /// How the body is read.
 #[derive(Debug)]
@@ -72,7 +79,8 @@ impl Tap {
             Shape::Sse => Body::Events(Events::new(Framing::Sse(Boundaries::default()))),
             Shape::JsonArray => Body::Events(Events::new(Framing::Array(Elements::default()))),
         };
-        Tap { seen: Seen::default(), format, body, max_event_bytes, passed: false }
+        let (seen, head) = (Seen::default(), BytesMut::new());
+        Tap { seen, format, body, max_event_bytes, head, begun: false, passed: false }
     }
 
     /// How the body is being read: the shape that the tap was made for, unless the body began otherwise.
@@ -86,14 +94,14 @@ impl Tap {
     }
 
     /// Takes the next bytes and returns those that may go on: all up to the end of the last whole event (for `Json` and
-    /// `Opaque`, all of them). No copy is made unless an event straddles two chunks.
+    /// `Opaque`, all of them), but for a start that says nothing. No copy is made unless an event straddles two chunks.
     ///
     /// An event longer than `max_event_bytes` passes in pieces; until it ends, [`Tap::at_boundary`] is false.
     pub fn feed(&mut self, chunk: Bytes) -> Bytes {
         if chunk.is_empty() {
             return chunk;
         }
-        self.correct_shape(&chunk);
+        let Some(chunk) = self.begin(chunk) else { return Bytes::new() };
         let out = match &mut self.body {
             Body::Opaque => chunk,
             Body::Whole(whole) => {
@@ -136,6 +144,9 @@ impl Tap {
     /// Those bytes are the start of an event that never ended, or a last event without its blank line: pass them on if
     /// [`Seen::terminal`] is now true, else drop them, so that an error event can be put where the stream stands.
     pub fn finish(&mut self) -> Bytes {
+        self.begun = true;
+        let head = self.head.split().freeze();
+        let head = self.feed(head);
         let mut reading = Reading { format: self.format, seen: &mut self.seen };
         let out = match &mut self.body {
             Body::Opaque => Bytes::new(),
@@ -146,7 +157,7 @@ impl Tap {
             Body::Events(events) => events.finish(&mut reading),
         };
         self.passed |= !out.is_empty();
-        out
+        if head.is_empty() { out } else { [head, out].concat().into() }
     }
 
     /// Whether the reply has ended by its format's own mark, so that nothing that follows tells anything.
@@ -165,18 +176,36 @@ impl Tap {
         }
     }
 
-    /// Reads from a reply's first bytes how it is laid out, where the label said otherwise.
-    pub fn correct_shape(&mut self, first: &[u8]) {
-        let untouched = match &self.body {
-            Body::Opaque => false,
-            Body::Whole(whole) => whole.is_empty(),
-            Body::Events(events) => {
-                !self.passed && events.held.is_empty() && events.long.is_none() && self.seen.events == 0
-            }
-        };
-        if !untouched {
-            return;
+    /// Whether the layout is known for sure.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Gives out what the reply begins with, as soon as that tells how it is laid out.
+    fn begin(&mut self, chunk: Bytes) -> Option<Bytes> {
+        if self.begun || matches!(self.body, Body::Opaque) {
+            self.begun = true;
+            return Some(chunk);
         }
+        let first = match self.head.is_empty() {
+            true => chunk,
+            false => [&self.head[..], &chunk].concat().into(),
+        };
+        let most = MOST_HEAD.min(self.max_event_bytes);
+        let head = first.get(..most).unwrap_or(&first);
+        self.head.clear();
+        if !sse::may_look_like_events(head) {
+            self.correct_shape(head);
+        } else if first.len() < most {
+            self.head.extend_from_slice(&first);
+            return None;
+        }
+        self.begun = true;
+        Some(first)
+    }
+
+    /// Reads from a reply's first bytes how it is laid out, where the label said otherwise.
+    fn correct_shape(&mut self, first: &[u8]) {
         let framing = match (first.trim_ascii_start().first(), self.shape()) {
             (_, Shape::Json | Shape::JsonArray) if sse::looks_like_events(first) => Framing::Sse(Boundaries::default()),
             // Google's two ways without events have one label.

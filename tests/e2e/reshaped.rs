@@ -5,7 +5,7 @@ use crate::{
     client::{self, Ask, Reply},
     formats::{FORMATS, Format, Mode, said},
     gateway::{Gateway, account},
-    upstream::{Act, Upstream, chunk, stream, stream_head, whole},
+    upstream::{Act, Upstream, chunk, end, stream, stream_head, whole},
 };
 use Format::{Anthropic, Chat, Gemini, Responses};
 use Mode::{Array, Stream, Whole};
@@ -282,6 +282,31 @@ async fn a_streamed_answer_reaches_a_client_that_wants_it_whole_as_one() {
         }
         let (gateway, _upstream) = gateway(format, stream(&events(format))).await;
         check(format, Whole, &asked(&gateway, format, Whole).await, &format!("{format:?} in chunks"));
+    }
+}
+
+/// Some servers send line ends while they think.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn space_that_comes_before_an_answer_changes_nothing() {
+    let late = |label: &str, body: String| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {label}\r\ntransfer-encoding: chunked\r\n\r\n");
+        let pause = || Act::Sleep(Duration::from_millis(30));
+        vec![Act::Send(head.into()), chunk("\n"), pause(), chunk(" \r\n"), pause(), chunk(body), end()]
+    };
+    for format in FORMATS {
+        for label in ["application/json", "text/event-stream"] {
+            for (layout, body) in [(Whole, document(format).to_string()), (Stream, events(format).concat())] {
+                let (gateway, _upstream) = gateway(format, late(label, body.clone())).await;
+                for mode in [Whole, Stream] {
+                    let reply = asked(&gateway, format, mode).await;
+                    let what = format!("{format:?} {mode:?} of {layout:?} labelled {label:?} behind space");
+                    match mode == layout {
+                        true => assert_eq!(reply.text(), format!("\n \r\n{body}"), "{what}"),
+                        false => check(format, mode, &reply, &what),
+                    }
+                }
+            }
+        }
     }
 }
 

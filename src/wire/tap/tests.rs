@@ -183,6 +183,35 @@ fn an_event_stream_labelled_as_json_is_read_as_one() {
 }
 
 #[test]
+fn space_before_a_reply_says_nothing_of_its_layout() {
+    let document = "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]},\"finishReason\":\"STOP\"}]}";
+    let [events, array] = [format!("data: {document}\n\n"), format!("[{document}]")];
+    for blank in [" ", "\r", "\r\n\n", "\n\n\n\t "] {
+        for (text, shape) in [(document, Shape::Json), (&events, Shape::Sse), (&array, Shape::JsonArray)] {
+            for label in [Shape::Json, Shape::Sse, Shape::JsonArray] {
+                let mut tap = Tap::new(WireFormat::Gemini, label, 1_000);
+                assert!(tap.feed(Bytes::from(blank)).is_empty() && !tap.has_begun());
+                let passed = [tap.feed(Bytes::from(text.to_owned())), tap.finish()].concat();
+                assert_eq!(passed, [blank, text].concat().as_bytes());
+                assert_eq!((tap.shape(), tap.seen.terminal, tap.seen.content), (shape, true, true), "{label:?} {text}");
+            }
+        }
+    }
+    for (first, second) in [("d", events[1..].to_owned()), ("\u{feff} dat", events[3..].to_owned())] {
+        let mut tap = Tap::new(WireFormat::Gemini, Shape::Json, 1_000);
+        assert!(tap.feed(Bytes::from(first)).is_empty());
+        assert_eq!(tap.feed(Bytes::from(second.clone())), [first, &second].concat());
+        assert_eq!((tap.shape(), tap.seen.terminal), (Shape::Sse, true), "a label may be wrong in small pieces, too");
+    }
+    for label in [Shape::Json, Shape::Sse, Shape::JsonArray] {
+        let mut tap = Tap::new(WireFormat::Gemini, label, 10_000);
+        let passed = [tap.feed(Bytes::from(" ".repeat(700))), tap.feed(Bytes::from(" ".repeat(700))), tap.finish()];
+        assert!(passed[0].is_empty() && tap.shape() == label, "after so much it is what the label says");
+        assert_eq!(passed.concat(), " ".repeat(1_400).as_bytes());
+    }
+}
+
+#[test]
 fn what_is_opaque_is_not_read() {
     let mut tap = Tap::new(WireFormat::OpenaiChat, Shape::Opaque, 10);
     assert_eq!(run(&mut tap, &[b"{\"error\":{\"message\":\"x\"}}"]).concat(), "{\"error\":{\"message\":\"x\"}}");

@@ -54,10 +54,6 @@ impl Whole {
         Whole::Long(clip)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Whole::Empty)
-    }
-
     /// Reads the reply.
     pub(super) fn read(&mut self, reading: &mut Reading<'_>) {
         let format = reading.format.behaviour();
