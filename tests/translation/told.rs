@@ -154,3 +154,12 @@ fn the_answer_s_own_words_are_not_given_as_the_source_s() {
     let segment = &back["candidates"][0]["groundingMetadata"]["groundingSupports"][0]["segment"];
     assert_eq!(segment, &json!({"startIndex": 0, "endIndex": 9}), "the whole block: {back}");
 }
+
+#[test]
+fn a_part_that_is_no_text_is_told() {
+    let content = json!([{"type": "text", "text": "see "}, {"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "there"}]);
+    let reply = json!({"id": "c", "model": "m", "choices": [{"index": 0, "finish_reason": "stop",
+        "message": {"role": "assistant", "content": content}}]});
+    assert_eq!(whole(OpenaiChat, Anthropic, &reply)["content"][0]["text"], "see there");
+    assert_eq!(losses(OpenaiChat, Anthropic, &reply), "content.reference=dropped");
+}

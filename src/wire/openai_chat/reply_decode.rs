@@ -246,6 +246,11 @@ impl Decoder {
             self.some_text(BlockStart::Thinking, thought.text.as_deref(), sink);
         }
         self.some_text(BlockStart::Text, part.text.as_deref(), sink);
+        match part.kind.as_deref() {
+            None | Some("text" | "output_text" | "thinking") => {}
+            // Mistral's references to documents, and whatever comes next.
+            Some(other) => sink.event(Event::Lost(Cow::Owned(format!("content.{other}")))),
+        }
     }
 
     /// A provider's own reasoning element: shown as thinking, and kept to be given back.
@@ -447,8 +452,8 @@ fn finish_reason(word: &str) -> FinishReason {
         "stop_sequence" => FinishReason::StopSequence,
         "length" | "model_length" | "max_tokens" | "MAX_TOKENS" => FinishReason::Length,
         "tool_calls" | "function_call" | "tool_use" | "tool_call" => FinishReason::ToolCalls,
-        "content_filter" | "safety" | "refusal" => FinishReason::Refusal,
-        "error" | "insufficient_system_resource" => FinishReason::Failed,
+        "content_filter" | "safety" | "refusal" | "sensitive" => FinishReason::Refusal,
+        "error" | "insufficient_system_resource" | "network_error" => FinishReason::Failed,
         _ => FinishReason::Unknown,
     }
 }
