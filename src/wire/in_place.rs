@@ -3,7 +3,7 @@
 //! Only documents that are as they should be, which is what nearly all are: any other is left to serde, which reads it or
 //! says what is wrong with it. Invariant: what is read in place is what serde reads.
 
-use super::cursor::Cursor;
+use super::{cursor::Cursor, fields::Json, loss::Refusal};
 use serde::Deserialize;
 
 /// What can be read in place. `None` leaves the document to serde.
@@ -31,6 +31,64 @@ pub(crate) fn read<'a, T: InPlace<'a> + Deserialize<'a>>(json: &'a [u8], read: &
         *read = serde_json::from_slice(json)?;
     }
     Ok(())
+}
+
+/// Reads a request body in place, or by serde, into a value that is as it was made. A refusal says what is wrong, and where.
+pub(crate) fn read_request<'a, T: InPlace<'a> + Deserialize<'a>>(json: &'a [u8], read: &mut T) -> Result<(), Refusal> {
+    if fill(read, json).is_none() {
+        let mut input = serde_json::Deserializer::from_slice(json);
+        *read = serde_path_to_error::deserialize(&mut input).map_err(|fault| refusal(&fault))?;
+        input.end().map_err(|fault| Refusal::unreadable(&fault))?;
+    }
+    Ok(())
+}
+
+/// Says of a fault what it is and at which member; of one in the JSON itself, in which line.
+fn refusal(fault: &Fault) -> Refusal {
+    if !fault.inner().is_data() || fault.path().iter().next().is_none() {
+        return Refusal::unreadable(fault.inner());
+    }
+    let (path, what) = located(fault);
+    Refusal::new(&*path, format!("`{path}` cannot be read: {what}"))
+}
+
+/// Reads a value that was left as it was written.
+pub(crate) fn read_inside<'a, T: Deserialize<'a>>(member: &str, json: Json<'a>) -> Result<T, Refusal> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json.get())).map_err(|fault| {
+        let (path, what) = located(&fault);
+        let path = if path == "." { member.to_owned() } else { format!("{member}.{path}") };
+        Refusal::new(&*path, format!("`{path}` cannot be read: {what}"))
+    })
+}
+
+/// Where in a body something is wrong, and what.
+type Fault = serde_path_to_error::Error<serde_json::Error>;
+
+/// Marks the place of a fault inside of a value that is read on its own.
+const INSIDE: &str = "inside ";
+
+/// The member at fault, and what is wrong with it.
+fn located(fault: &Fault) -> (String, String) {
+    let (mut path, said) = (fault.path().to_string(), fault.inner().to_string());
+    let what = said.rsplit_once(" at line ").map_or(&*said, |(what, _)| what);
+    match what.strip_prefix(INSIDE).and_then(|inside| inside.split_once(": ")) {
+        Some((inside, what)) => {
+            if !inside.starts_with('[') {
+                path.push('.');
+            }
+            path.push_str(inside);
+            (path, what.to_owned())
+        }
+        None => (path, what.to_owned()),
+    }
+}
+
+/// Reads a value that stands in another one as it was written. The error of the whole body names the place in both.
+pub(crate) fn inside<'de, T: Deserialize<'de>, E: serde::de::Error>(json: &'de str) -> Result<T, E> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(|fault| {
+        let (path, what) = located(&fault);
+        if path == "." { E::custom(what) } else { E::custom(format_args!("{INSIDE}{path}: {what}")) }
+    })
 }
 
 impl<'json, T: InPlace<'json>> InPlace<'json> for Option<T> {

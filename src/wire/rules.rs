@@ -215,14 +215,18 @@ pub(crate) fn settle_opaque(opaque: &Opaque<'_>, to: WireFormat, losses: &mut Lo
     Ok(())
 }
 
-/// The refusal of media that the target cannot take.
-pub(crate) fn refuse_media(kind: MediaKind, why: &str, to: WireFormat) -> Refusal {
-    let what = match kind {
+fn kind_name(kind: MediaKind) -> &'static str {
+    match kind {
         MediaKind::Image => "image",
         MediaKind::Document => "document",
         MediaKind::Audio => "audio",
         MediaKind::Video => "video",
-    };
+    }
+}
+
+/// The refusal of media that the target cannot take.
+pub(crate) fn refuse_media(kind: MediaKind, why: &str, to: WireFormat) -> Refusal {
+    let what = kind_name(kind);
     Refusal::new(
         what,
         format!("this {what} cannot be carried to this model, whose provider speaks {}: {why}", to.name()),
@@ -239,7 +243,33 @@ fn is_empty(block: &Block<'_>) -> bool {
     }
 }
 
+/// What kind of thing stands there without its data and without an address.
+fn bare_media(blocks: &[Block<'_>]) -> Option<MediaKind> {
+    blocks.iter().find_map(|block| match block {
+        Block::Media(media) => match &media.source {
+            Source::Base64(text) | Source::Url(text) | Source::File(text) => text.is_empty().then_some(media.kind),
+            Source::Text(_) => None,
+        },
+        Block::ToolResult(result) => bare_media(&result.content),
+        Block::Text(_) | Block::Refusal(_) | Block::ToolCall(_) | Block::Thinking { .. } | Block::Opaque(_) => None,
+    })
+}
+
 impl<'a> Request<'a> {
+    /// Refuses media that nothing is said of: a provider's own words for it would name a field that the client never wrote.
+    pub(crate) fn check_media(&self) -> Result<(), Refusal> {
+        match self.turns.iter().find_map(|turn| bare_media(&turn.blocks)) {
+            None => Ok(()),
+            Some(kind) => {
+                let what = kind_name(kind);
+                Err(Refusal::new(
+                    what,
+                    format!("there is {what} content without data and without an address: send one of them"),
+                ))
+            }
+        }
+    }
+
     /// Puts a conversation into the shape that every strict provider takes: no empty text, no empty turn, no two turns of
     /// one speaker in a row, tool results first in their turn.
     pub(crate) fn normalise(&mut self) {

@@ -353,7 +353,7 @@ impl Events {
             Framing::Sse(_) => sse::read(event, &mut self.scratch),
             Framing::Array(_) => elements::read(event).map(|data| sse::Event { name: b"", data }),
         };
-        let Some(said) = said else { return };
+        let Some(said) = said else { return self.count_unread(reading.seen) };
         let format = reading.format.behaviour();
         if is_answering && format.only_adds(said.name, said.data) {
             self.repeat.keep(event);
@@ -374,9 +374,15 @@ impl Events {
             Framing::Sse(_) => sse::read(long.head(), &mut self.scratch),
             Framing::Array(_) => elements::read(long.head()).map(|data| sse::Event { name: b"", data }),
         };
-        if let Some(head) = head {
-            reading.format.behaviour().read_clipped(head.name, head.data, long.tail(), reading.seen);
-            reading.seen.events += 1;
+        let Some(head) = head else { return self.count_unread(reading.seen) };
+        reading.format.behaviour().read_clipped(head.name, head.data, long.tail(), reading.seen);
+        reading.seen.events += 1;
+    }
+
+    /// Counts what cannot be read where that is an element of an array: it opened the array, and another may follow it.
+    fn count_unread(&self, seen: &mut Seen) {
+        if matches!(self.framing, Framing::Array(_)) && !self.is_over() {
+            seen.events += 1;
         }
     }
 

@@ -115,9 +115,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
         match in_place::in_place(json.as_bytes()) {
             Some(text) => Ok(text),
             // Which says why.
-            None => {
-                serde_json::from_str::<String>(json).map(|said| Text::Plain(Cow::Owned(said))).map_err(D::Error::custom)
-            }
+            None => in_place::inside::<String, _>(json).map(|said| Text::Plain(Cow::Owned(said))),
         }
     }
 }
@@ -150,12 +148,11 @@ impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Content<'a, T> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let json = Json::deserialize(input)?.get();
         match json.as_bytes().first() {
-            Some(b'"') => serde_json::from_str(json).map(Content::Text),
-            Some(b'{') => serde_json::from_str(json).map(|part| Content::Parts(vec![part])),
-            Some(b'[') => serde_json::from_str(json).map(Content::Parts),
-            _ => return Err(D::Error::custom("expected a string or a list of content parts")),
+            Some(b'"') => in_place::inside(json).map(Content::Text),
+            Some(b'{') => in_place::inside(json).map(|part| Content::Parts(vec![part])),
+            Some(b'[') => in_place::inside(json).map(Content::Parts),
+            _ => Err(D::Error::custom("expected a string or a list of content parts")),
         }
-        .map_err(D::Error::custom)
     }
 }
 

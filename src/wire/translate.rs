@@ -200,6 +200,7 @@ pub fn translate_request(
     };
     let mut job = Job { origin: Some(from), body_bytes: body.len(), ..Job::default() };
     let mut request = source.decode_request(body, &mut job)?;
+    request.check_media()?;
     request.stream = options.stream.unwrap_or(request.stream);
     let model = if options.model.is_empty() { request.model.to_string() } else { options.model.to_owned() };
     job.context.asked_model = request.model.to_string();

@@ -388,3 +388,51 @@ fn a_body_that_cannot_be_read_says_where() {
         assert!(translate_request(from, to, b"{}", &options("m")).is_err(), "{from:?}: nothing to say is refused");
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_body_is_said_with_its_place() {
+    let chat = |message: Value| json!({"model": "m", "messages": [{"role": "user", "content": "hi"}, message]});
+    let user = |part: Value| chat(json!({"role": "user", "content": [{"type": "text", "text": "see"}, part]}));
+    let claude = |block: Value| json!({"max_tokens": 5, "messages": [{"role": "user", "content": [block]}]});
+    let gemini = |part: Value| json!({"contents": [{"role": "user", "parts": [{"text": "hi"}, part]}]});
+    for (from, body, place) in [
+        (OpenaiChat, chat(json!({"role": 5, "content": "x"})), "messages[1].role"),
+        (OpenaiChat, user(json!({"type": "text", "text": 5})), "messages[1].content[1].text"),
+        (OpenaiChat, chat(json!({"role": "user", "content": 5})), "messages[1].content"),
+        (OpenaiChat, json!({"messages": "x"}), "messages"),
+        (OpenaiChat, json!({"tools": [{"function": {"name": 5}}], "messages": []}), "tools[0].function.name"),
+        (OpenaiChat, json!({"tool_choice": {"function": {"name": []}}, "messages": []}), "tool_choice.function.name"),
+        (OpenaiChat, user(json!({"type": "image_url", "image_url": {}})), "image"),
+        (OpenaiResponses, json!({"input": [{"role": "user", "content": [{"text": {}}]}]}), "input[0].content[0].text"),
+        (OpenaiResponses, json!({"input": "hi", "tool_choice": 5}), "tool_choice"),
+        (Anthropic, claude(json!({"type": "text", "text": 5})), "messages[0].content[0].text"),
+        (Anthropic, claude(json!({"type": "image", "source": {"type": "base64", "data": 5}})), "source.data"),
+        (Anthropic, claude(json!({"type": "image", "source": {"type": "base64"}})), "image"),
+        (Anthropic, json!({"max_tokens": {}, "messages": []}), "max_tokens"),
+        (Anthropic, json!({"system": [{"type": "text", "text": []}], "messages": []}), "system[0].text"),
+        (Gemini, gemini(json!({"text": 5})), "contents[0].parts[1].text"),
+        (Gemini, gemini(json!({"inlineData": {"mimeType": "image/png"}})), "image"),
+        (Gemini, json!({"contents": [], "generationConfig": {"topP": "x"}}), "generationConfig.topP"),
+    ] {
+        let to = if from == Anthropic { OpenaiChat } else { Anthropic };
+        let refusal = translate_request(from, to, body.to_string().as_bytes(), &options("m")).unwrap_err();
+        assert_eq!(refusal.param.as_deref(), Some(place), "{from:?} {body}: {refusal}");
+        assert!(refusal.message.contains(place) && !refusal.message.contains(" at line "), "{refusal}");
+    }
+}
+
+#[test]
+fn a_choice_of_tools_that_nobody_knows_is_told() {
+    let tools = json!([{"type": "function", "name": "f", "function": {"name": "f"}}]);
+    for (from, choice) in [
+        (OpenaiChat, json!("sometimes")),
+        (OpenaiChat, json!({"type": "surprise"})),
+        (OpenaiResponses, json!("sometimes")),
+        (OpenaiResponses, json!({"type": "image_generation"})),
+    ] {
+        let body = json!({"tools": tools, "tool_choice": choice, "input": "hi", "messages": [{"role": "user", "content": "hi"}]});
+        let done = translate_request(from, Anthropic, body.to_string().as_bytes(), &options("m")).unwrap();
+        let losses = done.losses.header().unwrap_or_default();
+        assert!(losses.contains("tool_choice=dropped"), "{from:?} {choice}: {losses}");
+    }
+}

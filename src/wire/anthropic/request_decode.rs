@@ -96,7 +96,7 @@ wire_struct! { FormatIn { "type" => kind: Str<'a>, "schema" => schema: Json<'a>,
 /// Reads the body.
 pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
     let mut body = BodyIn::default();
-    in_place::read(bytes, &mut body).map_err(|e| Refusal::unreadable(&e))?;
+    in_place::read_request(bytes, &mut body)?;
     let config = body.output_config.unwrap_or_default();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
@@ -220,7 +220,7 @@ fn take_inner<'a>(
         }
         Some(Content::Parts(blocks)) => {
             for raw in blocks {
-                let block = serde_json::from_str(raw.get()).map_err(|e| Refusal::unreadable(&e))?;
+                let block = in_place::read_inside("messages.content", raw)?;
                 take_block(block, (role, depth + 1), request, losses)?;
             }
         }
@@ -245,7 +245,7 @@ fn take_block<'a>(
             }
             Block::Text(block.text.unwrap_or_default())
         }
-        "image" => Block::Media(media(block.source, MediaKind::Image, None)),
+        "image" => Block::Media(media(block.source, MediaKind::Image, None)?),
         "document" => {
             if block.citations.is_some_and(|c| c.get().contains("true")) {
                 losses.dropped("citations");
@@ -254,7 +254,7 @@ fn take_block<'a>(
                 request.say(role, Block::Text(Text::from(context.0)));
             }
             let name = block.title.map(|t| t.0);
-            Block::Media(media(block.source, MediaKind::Document, name))
+            Block::Media(media(block.source, MediaKind::Document, name)?)
         }
         "tool_use" => {
             let (id, token) = find_in_id(block.id.map(|id| id.0).unwrap_or_default());
@@ -303,8 +303,11 @@ fn take_block<'a>(
     Ok(())
 }
 
-fn media<'a>(source: Option<Json<'a>>, kind: MediaKind, name: Option<Cow<'a, str>>) -> Media<'a> {
-    let source: SourceIn<'a> = source.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+fn media<'a>(source: Option<Json<'a>>, kind: MediaKind, name: Option<Cow<'a, str>>) -> Result<Media<'a>, Refusal> {
+    let source: SourceIn<'a> = match source {
+        Some(source) => in_place::read_inside("source", source)?,
+        None => SourceIn::default(),
+    };
     let mime = source.media_type.map(|m| m.0).unwrap_or_default();
     let data = source.data.map(|d| d.0).unwrap_or_default();
     let read = match source.kind.as_deref() {
@@ -315,7 +318,7 @@ fn media<'a>(source: Option<Json<'a>>, kind: MediaKind, name: Option<Cow<'a, str
         _ => Source::Base64(data),
     };
     let kind = if mime.is_empty() || kind == MediaKind::Document { kind } else { kind_of_mime(&mime) };
-    Media { kind, mime, source: read, name, detail: None }
+    Ok(Media { kind, mime, source: read, name, detail: None })
 }
 
 fn joined<'a>(content: Option<Content<'a, BlockIn<'a>>>) -> Cow<'a, str> {

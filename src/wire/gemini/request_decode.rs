@@ -117,7 +117,7 @@ struct Pending<'a> {
 /// Reads the body.
 pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
     let mut body = BodyIn::default();
-    in_place::read(bytes, &mut body).map_err(|e| Refusal::unreadable(&e))?;
+    in_place::read_request(bytes, &mut body)?;
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
         stream_usage: true,

@@ -17,6 +17,7 @@ use crate::error::Rejection;
 pub(crate) use error::{body as error_body, names as error_names};
 pub(crate) use models::{list as model_list, one as model_entry};
 pub(crate) use read::last_usage;
+pub(crate) use request_decode::word_choice;
 pub(crate) use request_encode::{decode_text, keeps_strict, put_tier, put_user_id};
 pub(crate) use usage::UsageObject;
 

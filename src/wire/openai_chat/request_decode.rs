@@ -147,7 +147,7 @@ wire_struct! {
 /// Reads the body.
 pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
     let mut body = BodyIn::default();
-    in_place::read(bytes, &mut body).map_err(|e| Refusal::unreadable(&e))?;
+    in_place::read_request(bytes, &mut body)?;
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
         stream: body.stream.unwrap_or(false),
@@ -182,7 +182,9 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, 
     for function in body.functions.unwrap_or_default() {
         request.tools.push(tool_of(function, false));
     }
-    request.tool_choice = body.tool_choice.or(body.function_call).and_then(|raw| tool_choice(raw, &mut job.losses));
+    if let Some(raw) = body.tool_choice.or(body.function_call) {
+        request.tool_choice = tool_choice(raw, &mut job.losses)?;
+    }
     if body.modalities.is_some_and(|list| list.iter().any(|m| &**m != "text")) {
         request.opaque("modalities", true);
     } else if body.audio.is_some() {
@@ -252,26 +254,32 @@ fn tool_of(function: FunctionIn<'_>, custom: bool) -> Tool<'_> {
     }
 }
 
-fn tool_choice<'a>(raw: Json<'a>, losses: &mut Losses) -> Option<ToolChoice<'a>> {
-    if raw.get().starts_with('"') {
-        return match &*text_of(raw) {
-            "auto" => Some(ToolChoice::Auto),
-            "none" => Some(ToolChoice::None),
-            "required" | "any" => Some(ToolChoice::Any),
-            _ => {
-                losses.dropped("tool_choice");
-                None
-            }
-        };
+fn tool_choice<'a>(raw: Json<'a>, losses: &mut Losses) -> Result<Option<ToolChoice<'a>>, Refusal> {
+    let choice = if raw.get().starts_with('"') { word_choice(&text_of(raw)) } else { object_choice(raw)? };
+    if choice.is_none() {
+        losses.dropped("tool_choice");
     }
-    let choice: ChoiceIn<'a> = serde_json::from_str(raw.get()).ok()?;
+    Ok(choice)
+}
+
+pub(crate) fn word_choice(word: &str) -> Option<ToolChoice<'static>> {
+    match word {
+        "auto" => Some(ToolChoice::Auto),
+        "none" => Some(ToolChoice::None),
+        "required" | "any" => Some(ToolChoice::Any),
+        _ => None,
+    }
+}
+
+fn object_choice(raw: Json<'_>) -> Result<Option<ToolChoice<'_>>, Refusal> {
+    let choice: ChoiceIn<'_> = in_place::read_inside("tool_choice", raw)?;
     if let Some(allowed) = choice.allowed_tools {
         let names = allowed.tools.unwrap_or_default().into_iter();
         let names = names.filter_map(|t| t.function.or(t.custom)).filter_map(|f| f.name).map(|n| n.0).collect();
-        return Some(ToolChoice::Allowed { names, required: allowed.mode.as_deref() == Some("required") });
+        return Ok(Some(ToolChoice::Allowed { names, required: allowed.mode.as_deref() == Some("required") }));
     }
     let named = choice.function.or(choice.custom).and_then(|f| f.name).or(choice.name);
-    named.map(|name| ToolChoice::Named(name.0))
+    Ok(named.map(|name| ToolChoice::Named(name.0)))
 }
 
 fn take_message<'a>(

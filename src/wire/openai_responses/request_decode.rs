@@ -5,6 +5,7 @@ use crate::wire::{
     fields::{Json, List, Num, Str, TextOr, text_of, wire_struct},
     in_place::{self, InPlace},
     loss::{Losses, Refusal},
+    openai_chat::word_choice,
     replay::{ReplayToken, TokenKind, find_in_id},
     request::{
         Block, Effort, Level, Media, MediaKind, Opaque, OutputFormat, Reasoning, Request, Role, Schema, Source, Tool,
@@ -177,7 +178,7 @@ pub(crate) fn flat_name(namespace: &str, name: &str) -> String {
 /// Reads the body.
 pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, Refusal> {
     let mut body = BodyIn::default();
-    in_place::read(bytes, &mut body).map_err(|e| Refusal::unreadable(&e))?;
+    in_place::read_request(bytes, &mut body)?;
     job.context.echo = body.echo();
     let mut request = Request {
         model: body.model.map(|m| m.0).unwrap_or_default(),
@@ -211,7 +212,9 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], job: &mut Job) -> Result<Request<'a>, 
     for tool in read(body.tools).unwrap_or_default() {
         take_tool(tool, &mut request, job);
     }
-    request.tool_choice = read(body.tool_choice).and_then(tool_choice);
+    if let Some(raw) = read(body.tool_choice) {
+        request.tool_choice = tool_choice(raw, &mut job.losses)?;
+    }
     if body.background == Some(true) {
         request.opaque("background", true);
     }
@@ -306,20 +309,21 @@ fn tool_of(tool: ToolIn<'_>, custom: bool) -> Tool<'_> {
     }
 }
 
-fn tool_choice(raw: Json<'_>) -> Option<ToolChoice<'_>> {
-    if raw.get().starts_with('"') {
-        return match &*text_of(raw) {
-            "none" => Some(ToolChoice::None),
-            "required" => Some(ToolChoice::Any),
-            _ => Some(ToolChoice::Auto),
-        };
+fn tool_choice<'a>(raw: Json<'a>, losses: &mut Losses) -> Result<Option<ToolChoice<'a>>, Refusal> {
+    let choice = if raw.get().starts_with('"') { word_choice(&text_of(raw)) } else { object_choice(raw)? };
+    if choice.is_none() {
+        losses.dropped("tool_choice");
     }
-    let choice: ChoiceIn<'_> = serde_json::from_str(raw.get()).ok()?;
+    Ok(choice)
+}
+
+fn object_choice(raw: Json<'_>) -> Result<Option<ToolChoice<'_>>, Refusal> {
+    let choice: ChoiceIn<'_> = in_place::read_inside("tool_choice", raw)?;
     if let Some(tools) = choice.tools {
         let names = tools.into_iter().filter_map(|tool| tool.name).map(|n| n.0).collect();
-        return Some(ToolChoice::Allowed { names, required: choice.mode.as_deref() == Some("required") });
+        return Ok(Some(ToolChoice::Allowed { names, required: choice.mode.as_deref() == Some("required") }));
     }
-    choice.name.map(|name| ToolChoice::Named(name.0))
+    Ok(choice.name.map(|name| ToolChoice::Named(name.0)))
 }
 
 fn take_items<'a>(items: Vec<ItemIn<'a>>, request: &mut Request<'a>, losses: &mut Losses) -> Result<(), Refusal> {

@@ -212,6 +212,20 @@ fn space_before_a_reply_says_nothing_of_its_layout() {
 }
 
 #[test]
+fn an_array_that_begins_with_what_cannot_be_read_is_ended_as_one() {
+    let rejection = crate::error::Rejection::new(crate::error::Reason::UpstreamFailed, "it broke");
+    for begun in ["[\u{85}[0}", "\r [x}", "["] {
+        let mut tap = Tap::new(WireFormat::Gemini, Shape::JsonArray, 1_000);
+        let mut out = tap.feed(Bytes::from(begun)).to_vec();
+        assert!(tap.at_boundary());
+        out.extend(WireFormat::Gemini.behaviour().stream_error(&rejection, "r", &tap.seen, Shape::JsonArray));
+        let mut reader = Tap::new(WireFormat::Gemini, Shape::JsonArray, 1_000);
+        reader.feed(out.into());
+        assert!(reader.seen.terminal && reader.seen.error.is_some(), "{begun}");
+    }
+}
+
+#[test]
 fn what_is_opaque_is_not_read() {
     let mut tap = Tap::new(WireFormat::OpenaiChat, Shape::Opaque, 10);
     assert_eq!(run(&mut tap, &[b"{\"error\":{\"message\":\"x\"}}"]).concat(), "{\"error\":{\"message\":\"x\"}}");
