@@ -195,7 +195,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
     if is_first && reply.is_error() {
         exchange.answer = reword(attempt, body, status, &exchange.id);
         if exchange.answer.is_some() {
-            return give_anew(shared, exchange, Outcome::Failed, said);
+            return give_anew(shared, exchange, said, |_| Outcome::Failed);
         }
     }
     translate(attempt, body, end && matches!(step, Step::Go));
@@ -203,7 +203,7 @@ pub(super) fn body(shared: &Shared, body: &mut Option<Bytes>, end: bool, exchang
         exchange.upstream_status = attempt.reply.as_ref().and_then(|r| r.seen().error.as_ref()).and_then(|e| e.status);
         exchange.answer = Some(answer);
         settle::answered(shared, exchange, now());
-        return give_anew(shared, exchange, book::ended(exchange), said);
+        return give_anew(shared, exchange, said, book::ended);
     }
     if let Some(link) = &exchange.link {
         tell(link, attempt, before, exchange.format);
@@ -222,9 +222,15 @@ fn note(shared: &Shared, exchange: &mut Exchange, said: Option<Verdict>) -> &'st
     verdict.class.name()
 }
 
-/// Ends the attempt, whose answer stands ready in the caller's format.
-fn give_anew(shared: &Shared, exchange: &mut Exchange, outcome: Outcome, said: Option<Verdict>) -> Result<()> {
+/// Ends the attempt, whose answer stands ready in the caller's format. How it ended may depend on what it said.
+fn give_anew(
+    shared: &Shared,
+    exchange: &mut Exchange,
+    said: Option<Verdict>,
+    outcome: impl FnOnce(&Exchange) -> Outcome,
+) -> Result<()> {
     let class = note(shared, exchange, said);
+    let outcome = outcome(exchange);
     book::close(shared, exchange, outcome, class);
     Error::e_explain(ANSWERED, "the answer is given in the caller's format")
 }

@@ -313,7 +313,9 @@ impl Reply {
             self.committed |= self.bytes > self.holding.whole_bytes;
             return Step::Go;
         }
-        self.tap.finish();
+        // What the tap still waited with: a body so short that it said nothing of its layout.
+        let tail = self.tap.finish();
+        *body = body.take().map(|passed| join(passed, tail));
         if self.committed {
             return if self.tap.seen.terminal {
                 Step::Go
