@@ -352,18 +352,22 @@ impl Decoder {
 
     /// A signature becomes the token of a thinking block: of the open one, or of one of its own.
     fn sign(&mut self, kind: TokenKind, signature: Option<Str<'_>>, sink: &mut dyn Sink) {
-        let Some(signature) = signature else { return };
-        if kind != TokenKind::OnThought {
-            self.opener.start(BlockStart::Thinking, sink);
+        if let Some(signature) = signature {
+            self.seal(ReplayToken::native(kind, signature.0), sink);
         }
-        sink.event(Event::Delta(Delta::Token(ReplayToken::native(kind, signature.0))));
-        self.opener.close(sink);
     }
 
     /// Gives out the signature that was held back, if there is one.
     fn give_signature(&mut self, sink: &mut dyn Sink) {
-        let Some(token) = self.signature.take() else { return };
-        self.opener.start(BlockStart::Thinking, sink);
+        if let Some(token) = self.signature.take() {
+            self.seal(token, sink);
+        }
+    }
+
+    fn seal(&mut self, token: ReplayToken<'_>, sink: &mut dyn Sink) {
+        if token.kind != TokenKind::OnThought {
+            self.opener.start(BlockStart::Thinking, sink);
+        }
         sink.event(Event::Delta(Delta::Token(token)));
         self.opener.close(sink);
     }
